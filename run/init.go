@@ -1,0 +1,6 @@
+package run
+
+// Init must be the first thing main calls, before flags are read: it becomes
+// the runner or a container's first process, and does not return, if this
+// process was executed as such.
+func Init() {}

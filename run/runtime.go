@@ -1,0 +1,115 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"cooper/layers"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// RuntimeOptions are the settings of a Runtime; the zero value is useful.
+type RuntimeOptions struct {
+	// StateDir is a directory for the runner's use; what it makes there is
+	// seen by nobody else. "" means /run/cooper, or a directory below
+	// XDG_RUNTIME_DIR or the temporary one when rootless.
+	StateDir string
+	// CgroupParent is where containers' cgroups go: "" means below this
+	// process's own cgroup.
+	CgroupParent string
+	// Log receives debugging detail; nil discards it.
+	Log *slog.Logger
+}
+
+// Runtime runs containers. It is safe for concurrent use; a process needs one.
+type Runtime struct {
+	opts RuntimeOptions
+}
+
+// NewRuntime returns a Runtime. It is cheap: the runner process starts with the
+// first container, or with Start.
+func NewRuntime(o RuntimeOptions) *Runtime { return &Runtime{opts: o} }
+
+// Start begins to start the runner in the background, for callers that know
+// that a container will follow. Errors are reported by Run.
+func (r *Runtime) Start() {}
+
+// Close kills what still runs, removes it and ends the runner.
+func (r *Runtime) Close() error { return nil }
+
+// Task is one container to be run in the foreground.
+type Task struct {
+	// ID names the container; "" makes a random one.
+	ID string
+	// Rootfs is mounted for the run and unmounted before Run returns.
+	Rootfs layers.Rootfs
+	// View shows the same files without a mount, for looking up users and
+	// mount points; nil makes one from Rootfs.
+	View *layers.View
+	// Config or, if that is nil, Spec says what to run.
+	Config *Config
+	Spec   *specs.Spec
+	// Stdin, Stdout and Stderr are given to the container, nil as
+	// /dev/null, and stay the caller's to close. Terminals are not handed
+	// to the container itself: bytes are copied from and to them. With a
+	// terminal in the Config, Stdin and Stdout are copied from and to the
+	// container's terminal and Stderr is not used.
+	Stdin, Stdout, Stderr *os.File
+	// Console says more about the container's terminal; it may be nil.
+	Console *Console
+	// Signals are forwarded to the container's first process.
+	Signals <-chan os.Signal
+	// Grace is how long the first process may take to end after
+	// Config.StopSignal, when ctx ends, before it is killed.
+	Grace time.Duration
+	// OnStart is called with the process id, as seen from this process,
+	// once the user's program has been executed.
+	OnStart func(pid int)
+	// Files are small files, mounted over the container's for the run only.
+	// By path; /etc/hosts, /etc/resolv.conf and /etc/hostname need not be
+	// named.
+	Files map[string][]byte
+}
+
+// Status says how a container ended.
+type Status struct {
+	// ExitCode is the first process's, or 128 plus the signal's number.
+	ExitCode int
+	// Signal ended the first process; 0 if it exited.
+	Signal syscall.Signal
+	// OOMKilled says that the kernel killed a process of the container for
+	// lack of memory.
+	OOMKilled bool
+	// Started is when the user's program was executed.
+	Started, Finished time.Time
+}
+
+// Success reports whether the container ended with exit code 0.
+func (s Status) Success() bool { return s.ExitCode == 0 }
+
+// StartError says why a container's program did not start. Code is what docker
+// run would exit with: 127 when the program was not found, 126 when it may not
+// be executed, 255 when the kernel refused to execute it, 125 for all else.
+type StartError struct {
+	Code int
+	Err  error
+}
+
+func (e *StartError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *StartError) Unwrap() error { return e.Err }
+
+// Run runs t to its end: it mounts the root file system in the runner, runs the
+// process, unmounts and removes everything made for it, and then returns. When
+// ctx ends, the container is stopped (Config.StopSignal, Grace, SIGKILL) and
+// removed as well before Run returns context.Cause(ctx). A container that ran
+// and failed is no error: see Status. One that could not start is a *StartError.
+func (r *Runtime) Run(ctx context.Context, t Task) (Status, error) {
+	return Status{}, errors.New("run: not implemented")
+}
