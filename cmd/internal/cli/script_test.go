@@ -1,0 +1,280 @@
+package cli_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestScript runs the scripts in testdata/script through the real commands in
+// bin, which make build leaves there. Each script has a home directory and an
+// image store of its own, and must leave no mount and no process behind.
+//
+// Beside testscript's own commands there is
+//
+//	exits N command...     the command ends with status N
+//	imageconfig IMAGE FILE the image's config and history, as skopeo finds
+//	                       them, go to FILE in canonical form
+//
+// and the conditions [root], [rootless] and [peers], which is true when the
+// other builders that scripts compare with are installed. In the environment,
+// BUSYBOX is the option that makes `FROM busybox` find the test base, BASES the
+// directory of the bases and EXAMPLES that of the example Dockerfiles.
+func TestScript(t *testing.T) {
+	bin := commands(t)
+	bases := bases(t, bin)
+	t.Setenv("GOTMPDIR", os.TempDir())
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               func(e *testscript.Env) error { return setup(e, bin, bases) },
+		Condition:           condition,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":       exits,
+			"imageconfig": imageConfig,
+		},
+	})
+}
+
+// commands returns the directory of the built commands.
+func commands(t *testing.T) string {
+	t.Helper()
+	bin, err := filepath.Abs("../../../bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"build", "run", "cooper"} {
+		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
+			t.Skipf("no commands to test, make build makes them: %v", err)
+		}
+	}
+	return bin
+}
+
+// bases returns the directory of the base images, making the one that every
+// script uses.
+func bases(t *testing.T, bin string) string {
+	t.Helper()
+	script := filepath.Join(filepath.Dir(bin), "scripts", "bases")
+	if out, err := exec.Command(script, "busybox-base").CombinedOutput(); err != nil {
+		t.Skipf("no base image: %v\n%s", err, out)
+	}
+	out, err := exec.Command(script, "-p", "busybox-base").Output()
+	if err != nil {
+		t.Fatalf("ask where the base images are: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func rootless() bool { return os.Geteuid() != 0 }
+
+func condition(name string) (bool, error) {
+	switch name {
+	case "root":
+		return !rootless(), nil
+	case "rootless":
+		return rootless(), nil
+	case "peers":
+		for _, command := range []string{"buildah", "podman", "runc", "skopeo", "umoci"} {
+			if _, err := exec.LookPath(command); err != nil {
+				return false, nil
+			}
+		}
+		return true, nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// setup gives a script its own home, runtime directory and image store.
+func setup(e *testscript.Env, bin, bases string) error {
+	private := filepath.Join(e.WorkDir, ".env")
+	home := filepath.Join(private, "home")
+	runtime := filepath.Join(private, "runtime")
+	for _, dir := range []string{home, runtime} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	vars := map[string]string{
+		"BASES":           bases,
+		"BUSYBOX":         "--build-context=busybox=oci-layout://" + filepath.Join(bases, "busybox-base") + ":latest",
+		"HOME":            home,
+		"PATH":            bin + ":" + os.Getenv("PATH") + ":/usr/sbin:/sbin",
+		"XDG_RUNTIME_DIR": runtime,
+		"EXAMPLES":        filepath.Join(filepath.Dir(bin), "testdata", "dockerfiles"),
+		// For the peers, wherever the tests run.
+		"CONTAINERS_CONF": filepath.Join(private, "containers.conf"),
+		"BUILDAH_RUNTIME": "runc",
+	}
+	if err := os.WriteFile(vars["CONTAINERS_CONF"], []byte(peersConf()), 0o644); err != nil {
+		return err
+	}
+	if !rootless() {
+		vars["CONTAINERS_STORAGE_CONF"] = filepath.Join(private, "storage.conf")
+		conf := fmt.Sprintf("[storage]\ndriver = %q\ngraphroot = %q\nrunroot = %q\n",
+			"overlay", filepath.Join(private, "store"), filepath.Join(private, "run"))
+		if err := os.WriteFile(vars["CONTAINERS_STORAGE_CONF"], []byte(conf), 0o644); err != nil {
+			return err
+		}
+	}
+	for name, value := range vars {
+		e.Setenv(name, value)
+	}
+	e.Defer(func() { cleanup(e, private) })
+	return nil
+}
+
+// peersConf lets podman and buildah run containers on machines where their
+// defaults don't: without systemd, on cgroup v1, with low limits.
+func peersConf() string {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		files.Max = 1024
+	}
+	return fmt.Sprintf(`[containers]
+netns = "host"
+default_ulimits = ["nofile=%d:%[1]d", "nproc=1024:1024"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+`, files.Max)
+}
+
+// cleanup fails the script when it left a mount or a process of ours, and
+// removes its store, parts of which may belong to other ids.
+func cleanup(e *testscript.Env, private string) {
+	endPause(filepath.Join(private, "runtime", "libpod", "tmp", "pause.pid"))
+	for _, p := range processes(e.WorkDir) {
+		e.T().Log("left running: " + p)
+		defer e.T().FailNow()
+	}
+	for _, dir := range mounts(e.WorkDir) {
+		// The storage library mounts its own directory on itself and
+		// leaves it so; podman does the same.
+		if dir != filepath.Join(private, "store", "overlay") {
+			e.T().Log("left mounted: " + dir)
+			defer e.T().FailNow()
+		}
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			e.T().Log(fmt.Sprintf("unmount %s: %v", dir, err))
+		}
+	}
+	if rootless() {
+		removeMapped(e, filepath.Join(private, "home"))
+	}
+}
+
+// endPause ends the process by which podman keeps its user namespace.
+func endPause(pidFile string) {
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		return
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// mounts lists the mount points below dir, the innermost first.
+func mounts(dir string) []string {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for _, line := range strings.Split(string(table), "\n") {
+		fields := strings.Fields(line)
+		if len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+			found = append([]string{fields[4]}, found...)
+		}
+	}
+	return found
+}
+
+// processes lists the running processes that were given dir's home.
+func processes(dir string) []string {
+	environments, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		return nil
+	}
+	mine := "XDG_RUNTIME_DIR=" + filepath.Join(dir, ".env", "runtime")
+	var found []string
+	for _, name := range environments {
+		environ, err := os.ReadFile(name)
+		if err != nil || !strings.Contains("\x00"+string(environ), "\x00"+mine+"\x00") {
+			continue
+		}
+		args, err := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
+		if err == nil && len(args) > 0 {
+			found = append(found, strings.ReplaceAll(string(args), "\x00", " "))
+		}
+	}
+	return found
+}
+
+// removeMapped removes a directory with files of the user's subordinate ids,
+// which only root of the user namespace may.
+func removeMapped(e *testscript.Env, dir string) {
+	if os.RemoveAll(dir) == nil {
+		return
+	}
+	cmd := exec.Command("unshare", "--map-root-user", "--map-auto", "rm", "-rf", dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		e.T().Log(fmt.Sprintf("remove %s: %v\n%s", dir, err, out))
+	}
+}
+
+// exits N command... runs a command that must end with status N.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits status command [args...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%s ended with status %d, want %d", args[1], got, want)
+	}
+}
+
+// imageConfig IMAGE FILE writes what the image says about itself to FILE: the
+// config member and the history of its OCI config, without times.
+func imageConfig(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: imageconfig image file")
+	}
+	ts.Check(ts.Exec("skopeo", "inspect", "--raw", "--config", "containers-storage:"+args[0]))
+	var image struct {
+		Config  map[string]any   `json:"config"`
+		History []map[string]any `json:"history"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &image))
+	for _, entry := range image.History {
+		delete(entry, "created")
+	}
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	ts.Check(enc.Encode(map[string]any{"config": image.Config, "history": image.History}))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), text.Bytes(), 0o644))
+}
