@@ -1,0 +1,67 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// waits are the pauses before each further attempt of what failed in a way that
+// may pass. image/v5 itself waits when a registry answers 429.
+var waits = []time.Duration{300 * time.Millisecond, 2 * time.Second}
+
+// each calls f with what ref may mean until one succeeds. The errors of all are
+// returned when none does.
+func each[T any](ctx context.Context, c *Client, op string, ref Reference, f func(Reference) (T, error)) (T, error) {
+	var none T
+	refs, err := c.Candidates(ref)
+	if err != nil {
+		return none, failure(ctx, op, ref, err)
+	}
+	var errs []error
+	for _, candidate := range refs {
+		v, err := repeat(ctx, c, func() (T, error) { return f(candidate) })
+		if err == nil {
+			return v, nil
+		}
+		errs = append(errs, failure(ctx, op, candidate, err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(errs) == 1 {
+		return none, errs[0]
+	}
+	return none, errors.Join(errs...)
+}
+
+// repeat calls f again after a failure that may pass.
+func repeat[T any](ctx context.Context, c *Client, f func() (T, error)) (T, error) {
+	for attempt := 0; ; attempt++ {
+		v, err := f()
+		if err == nil || attempt == len(waits) || !mayPass(err) || ctx.Err() != nil {
+			return v, err
+		}
+		c.log().Debug("registry: trying again", "after", waits[attempt], "error", redact(err.Error()))
+		select {
+		case <-ctx.Done():
+			return v, err
+		case <-time.After(waits[attempt]):
+		}
+	}
+}
+
+// mayPass reports whether err looks like one bad moment of a working registry.
+func mayPass(err error) bool {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return dns.IsTemporary
+	}
+	switch {
+	case !isUnreachable(err), isTLS(err), isPlain(err), errors.Is(err, syscall.ECONNREFUSED):
+		return false
+	}
+	return status(err) != http.StatusTooManyRequests && status(err) != http.StatusNotImplemented
+}
