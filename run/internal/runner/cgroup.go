@@ -1,0 +1,47 @@
+package runner
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/manager"
+	"github.com/opencontainers/runc/libcontainer/configs"
+)
+
+// cgroup reads a container's cgroup beside libcontainer, which owns it.
+type cgroup struct{ m cgroups.Manager }
+
+func newCgroup(cfg *configs.Config, none bool) (*cgroup, error) {
+	if none {
+		return &cgroup{}, nil
+	}
+	m, err := manager.New(cfg.Cgroups)
+	if err != nil {
+		return nil, fmt.Errorf("cgroup: %w", err)
+	}
+	return &cgroup{m}, nil
+}
+
+// oomKills is how many of the container's processes the kernel has killed for
+// lack of memory.
+func (c *cgroup) oomKills() uint64 {
+	if c.m == nil {
+		return 0
+	}
+	n, err := c.m.OOMKillCount()
+	if err != nil {
+		return 0 // no memory controller: not known
+	}
+	return n
+}
+
+// dirs are the directories to be removed after the container's end.
+func (c *cgroup) dirs() []string {
+	if c.m == nil {
+		return nil
+	}
+	return slices.Compact(slices.Sorted(maps.Values(c.m.GetPaths())))
+}
+

@@ -1,0 +1,304 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"golang.org/x/sys/unix"
+
+	"cooper/run/internal/stage"
+	"cooper/run/internal/wire"
+)
+
+// container is one container from request to removal.
+type container struct {
+	r     *runner
+	req   *wire.Run
+	files []*os.File // received with the request
+
+	dir string // its directory below the runner's
+
+	mu      sync.Mutex
+	process *libcontainer.Process // set once it can be signalled
+	pending []unix.Signal         // arrived before that
+}
+
+func newContainer(r *runner, req *wire.Run, files []*os.File) *container {
+	return &container{r: r, req: req, files: files, dir: filepath.Join(r.dir, strconv.FormatUint(req.Call, 36))}
+}
+
+// signal sends s to the first process, or remembers it until there is one.
+func (c *container) signal(s unix.Signal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.process == nil {
+		c.pending = append(c.pending, s)
+		return
+	}
+	c.process.Signal(s) // an error means that it has ended
+}
+
+// started makes the process known to signal.
+func (c *container) started(p *libcontainer.Process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.process = p
+	for _, s := range c.pending {
+		p.Signal(s)
+	}
+	c.pending = nil
+}
+
+// run makes the container, waits for its end and removes it.
+func (c *container) run() (end wire.Event) {
+	end = wire.Event{Call: c.req.Call}
+	defer func() {
+		for _, f := range c.files {
+			f.Close()
+		}
+	}()
+	err := c.runMounted(&end)
+	if end.Finished.IsZero() {
+		end.Finished = time.Now()
+	}
+	var f *stage.Failure
+	switch {
+	case errors.As(err, &f):
+		end.Code, end.Error = f.Code, f.Text
+	case err != nil:
+		if end.Started.IsZero() {
+			end.Code = 125
+		}
+		end.Error = err.Error()
+	}
+	return end
+}
+
+func (c *container) runMounted(end *wire.Event) (err error) {
+	if err := os.MkdirAll(c.dir, 0o711); err != nil {
+		return err
+	}
+	defer os.RemoveAll(c.dir) // on our tmpfs
+	m := &rootfs{dir: c.dir, req: &c.req.Rootfs, files: c.files, stubs: c.req.Stubs}
+	defer func() { err = errors.Join(err, m.unmount()) }()
+	if err := m.mount(); err != nil {
+		return fmt.Errorf("mount root file system: %w", err)
+	}
+	c.req.Spec.Root.Path = m.path
+	if err := c.addFiles(); err != nil {
+		return err
+	}
+	return c.runProcess(end)
+}
+
+// addFiles writes the small files and adds their bind mounts.
+func (c *container) addFiles() error {
+	if len(c.req.Files) == 0 {
+		return nil
+	}
+	dir := filepath.Join(c.dir, "files")
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return err
+	}
+	for i, f := range c.req.Files {
+		path := filepath.Join(dir, strconv.Itoa(i))
+		if err := os.WriteFile(path, f.Data, 0o600); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, os.FileMode(f.Mode)); err != nil {
+			return err
+		}
+		c.req.Spec.Mounts = append(c.req.Spec.Mounts, bindFile(path, f.Path))
+	}
+	return nil
+}
+
+// config makes libcontainer's form of the spec. What the last stage does is taken
+// out: libcontainer starts that as the container's root with all capabilities.
+func (c *container) config() (*configs.Config, error) {
+	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
+		CgroupName:      "cooper-" + c.req.ID,
+		Spec:            c.req.Spec,
+		RootlessEUID:    false,
+		RootlessCgroups: c.req.RootlessCgroups || c.req.NoCgroup,
+	})
+	if err != nil {
+		return nil, err
+	}
+	cfg.Capabilities, cfg.Seccomp, cfg.NoNewPrivileges = nil, nil, false
+	return cfg, nil
+}
+
+// runProcess starts the first process, waits for it and removes what libcontainer
+// has made.
+func (c *container) runProcess(end *wire.Event) (err error) {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	lc, err := libcontainer.Create(filepath.Join(c.dir, "state"), "c", cfg)
+	if err != nil {
+		return err
+	}
+	cg, err := newCgroup(cfg, c.req.NoCgroup)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lc.Destroy()) }()
+	p, err := c.start(lc, cg, end)
+	if err != nil {
+		return err
+	}
+	state, err := p.Wait()
+	var exit *exec.ExitError // a status other than 0 is no error here
+	if state == nil || (err != nil && !errors.As(err, &exit)) {
+		return fmt.Errorf("wait for container: %w", err)
+	}
+	end.Finished = time.Now()
+	ws := state.Sys().(syscall.WaitStatus)
+	end.ExitCode = ws.ExitStatus()
+	if ws.Signaled() {
+		end.Signal = int(ws.Signal())
+		end.ExitCode = 128 + end.Signal
+	}
+	end.OOMKilled = cg.oomKills() > 0
+	return nil
+}
+
+// start runs libcontainer's part and the last stage up to the execution of the
+// user's program, and reports that.
+func (c *container) start(lc *libcontainer.Container, cg *cgroup, end *wire.Event) (*libcontainer.Process, error) {
+	p, report, err := c.newProcess()
+	if err != nil {
+		return nil, err
+	}
+	defer report.Close()
+	if c.req.Spec.Process.Terminal {
+		wait, err := c.connectConsole(p)
+		if err != nil {
+			closeStageFiles(p)
+			return nil, err
+		}
+		defer wait()
+	}
+	err = lc.Run(p)
+	closeStageFiles(p)
+	if err != nil {
+		kill(p)
+		return nil, err
+	}
+	c.started(p)
+	f, err := stage.ReadFailure(report)
+	if f != nil {
+		err = f
+	}
+	if err == nil {
+		end.Started = time.Now()
+		err = c.reportStart(p, cg)
+	}
+	if err != nil {
+		kill(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// kill ends and reaps p, if it was started.
+func kill(p *libcontainer.Process) {
+	p.Signal(unix.SIGKILL)
+	p.Wait()
+}
+
+// The last stage's descriptors, in the order of ExtraFiles.
+const (
+	stageExe = 3 + iota
+	stageInstructions
+	stageReport
+	stageStdio
+)
+
+// newProcess makes libcontainer's process: the last stage, with its instructions.
+// The caller reads report to its end and closes it.
+func (c *container) newProcess() (p *libcontainer.Process, report *os.File, err error) {
+	stdio := [3]int32{-1, -1, -1}
+	var streams []*os.File
+	for i, n := range c.req.Stdio {
+		if n >= 0 && n < len(c.files) {
+			stdio[i] = stageStdio + int32(len(streams))
+			streams = append(streams, c.files[n])
+		}
+	}
+	b, err := stage.Encode(&c.req.Stage, stdio, stageStdio+int32(len(streams)))
+	if err != nil {
+		return nil, nil, err
+	}
+	instructions, err := memfile("stage", b)
+	if err != nil {
+		return nil, nil, err
+	}
+	report, w, err := os.Pipe()
+	if err != nil {
+		instructions.Close()
+		return nil, nil, err
+	}
+	return &libcontainer.Process{
+		Args: []string{"/proc/self/fd/" + strconv.Itoa(stageExe)},
+		// HOME keeps libcontainer from looking for one.
+		Env:           []string{stage.Env + "=" + strconv.Itoa(stageInstructions), "HOME=/"},
+		Stdin:         c.r.null,
+		Stdout:        c.r.null,
+		Stderr:        c.r.null,
+		ExtraFiles:    append([]*os.File{c.r.exe, instructions, w}, streams...),
+		ConsoleWidth:  c.req.Width,
+		ConsoleHeight: c.req.Height,
+		Init:          true,
+	}, report, nil
+}
+
+// closeStageFiles closes what only the last stage needs, so that its end of the
+// report pipe is the only one.
+func closeStageFiles(p *libcontainer.Process) {
+	p.ExtraFiles[1].Close()
+	p.ExtraFiles[2].Close()
+}
+
+// memfile returns a file in memory with content b.
+func memfile(name string, b []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("memfd_create", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.Write(b); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// reportStart tells the Runtime, with a pidfd by which it can kill the container
+// should this process die first.
+func (c *container) reportStart(p *libcontainer.Process, cg *cgroup) error {
+	pid, err := p.Pid()
+	if err != nil {
+		return err
+	}
+	e := wire.Event{Call: c.req.Call, PID: pid, Started: time.Now(), Cgroups: cg.dirs()}
+	var files []*os.File
+	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+		f := os.NewFile(uintptr(fd), "pidfd")
+		defer f.Close()
+		files = append(files, f)
+	}
+	return c.r.conn.Send(wire.KindStarted, e, files...)
+}

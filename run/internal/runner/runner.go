@@ -1,0 +1,192 @@
+// Package runner is the process that makes containers for a Runtime: it holds
+// libcontainer and nothing else, so that it is small and a container's first
+// process, which is this program executed again, starts fast.
+//
+// It has a mount namespace of its own in which it mounts a tmpfs over its state
+// directory and there, for each container, the root file system. Mounts of the
+// host are still received (slave propagation), none is sent back. When it ends, in
+// whatever way, the namespace and every mount in it are gone.
+//
+// Main serves one connection: each KindRun message runs a container in its own
+// goroutine, and KindEnded is sent when nothing is left of it. At end-of-file, that
+// is when the Runtime's process has closed the socket or died, all containers are
+// killed and removed.
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+
+	_ "github.com/opencontainers/cgroups/devices" // device rules
+	"github.com/opencontainers/runc/libcontainer"
+	_ "github.com/opencontainers/runc/libcontainer/nsenter" // namespaces, in C
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"cooper/run/internal/stage"
+	"cooper/run/internal/wire"
+)
+
+// EnvSocket names the descriptor of the socket and makes a process the runner;
+// EnvState names the state directory.
+const (
+	EnvSocket = "_COOPER_RUNNER"
+	EnvState  = "_COOPER_STATE"
+)
+
+// Init turns this process into a container's first process or into the runner, if
+// it was executed as one, and does not return then.
+func Init() {
+	if len(os.Args) > 1 && os.Args[1] == "init" && os.Getenv("_LIBCONTAINER_INITPIPE") != "" {
+		libcontainer.Init() // never returns
+	}
+	v := os.Getenv(EnvSocket)
+	if v == "" || os.Getenv(stage.Env) != "" {
+		return
+	}
+	if err := serve(v, os.Getenv(EnvState)); err != nil {
+		fmt.Fprintf(os.Stderr, "container runner: %v\n", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// runner is the state of the process.
+type runner struct {
+	conn *wire.Conn
+	// dir is the state directory, a tmpfs of our own.
+	dir string
+	// exe is this program, for the last stage.
+	exe *os.File
+	// null is /dev/null, for libcontainer's part of a container's start.
+	null *os.File
+
+	mu         sync.Mutex
+	containers map[uint64]*container
+	closed     bool
+	wg         sync.WaitGroup
+}
+
+func serve(socket, dir string) error {
+	fd, err := strconv.Atoi(socket)
+	if err != nil {
+		return fmt.Errorf("%s=%s: %w", EnvSocket, socket, err)
+	}
+	// From here on only the socket and the standard streams are open.
+	if err := unix.CloseRange(uint(fd)+1, ^uint(0)>>1, 0); err != nil && err != unix.ENOSYS {
+		return os.NewSyscallError("close_range", err)
+	}
+	unix.CloseOnExec(fd)
+	os.Unsetenv(EnvSocket)
+	os.Unsetenv(EnvState)
+	conn, err := wire.NewConn(os.NewFile(uintptr(fd), "socket"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	r := &runner{conn: conn, dir: dir, containers: map[uint64]*container{}}
+	logrus.SetOutput(io.Discard)
+	logrus.AddHook(logHook{conn})
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	return r.loop()
+}
+
+// prepare makes the private mounts and opens what every container needs.
+func (r *runner) prepare() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("cooper", r.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=711"); err != nil {
+		return fmt.Errorf("mount state directory %s: %w", r.dir, err)
+	}
+	if err := unix.Mount("", r.dir, "", unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make state directory private: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	var err error
+	if r.exe, err = os.Open("/proc/self/exe"); err != nil {
+		return err
+	}
+	r.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	return err
+}
+
+// loop serves messages until the other end is gone and all containers are.
+func (r *runner) loop() error {
+	for {
+		m, err := r.conn.Recv()
+		if err != nil {
+			r.killAll()
+			r.wg.Wait()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if err := r.handle(m); err != nil {
+			logrus.Warn(err)
+		}
+	}
+}
+
+func (r *runner) handle(m *wire.Message) error {
+	switch m.Kind {
+	case wire.KindRun:
+		req := new(wire.Run)
+		if err := m.Decode(req); err != nil {
+			m.Close()
+			return err
+		}
+		c := newContainer(r, req, m.Files)
+		r.mu.Lock()
+		r.containers[req.Call] = c
+		r.mu.Unlock()
+		r.wg.Go(func() {
+			end := c.run()
+			r.mu.Lock()
+			delete(r.containers, req.Call)
+			r.mu.Unlock()
+			r.conn.Send(wire.KindEnded, end) // the other end may be gone: nobody to tell
+		})
+	case wire.KindSignal:
+		var s wire.Signal
+		if err := m.Decode(&s); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		c := r.containers[s.Call]
+		r.mu.Unlock()
+		if c != nil {
+			c.signal(unix.Signal(s.Signal))
+		}
+	default:
+		m.Close()
+		return fmt.Errorf("unknown message %d", m.Kind)
+	}
+	return nil
+}
+
+func (r *runner) killAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.containers {
+		c.signal(unix.SIGKILL)
+	}
+}
+
+// logHook sends libcontainer's log lines to the Runtime.
+type logHook struct{ conn *wire.Conn }
+
+func (h logHook) Levels() []logrus.Level { return logrus.AllLevels }
+
+func (h logHook) Fire(e *logrus.Entry) error {
+	return h.conn.Send(wire.KindLog, wire.Log{Level: e.Level.String(), Message: e.Message})
+}

@@ -1,0 +1,65 @@
+/*
+ * What the last stage is told and what it answers; stage.go writes and reads the
+ * same layout. All integers are in native byte order: both ends are one program.
+ */
+#ifndef COOPER_STAGE_H
+#define COOPER_STAGE_H
+
+#include <stdint.h>
+
+/*
+ * The environment variable's value is the descriptor of the instructions; the one
+ * after it is where a stage_error is written. End-of-file there without one means
+ * that the user's program has been executed.
+ */
+#define STAGE_ENV "_COOPER_STAGE"
+#define STAGE_MAGIC 0x31677453    /* "Stg1" */
+
+enum stage_flag {
+	STAGE_NO_NEW_PRIVS = 1 << 0,
+	STAGE_SET_GROUPS = 1 << 1,
+};
+
+/* The instructions begin with this; groups, filter and strings follow. */
+struct stage_header {
+	uint32_t magic;
+	uint32_t flags;
+	uint32_t uid, gid;
+	uint64_t bounding, effective, permitted, inheritable, ambient;
+	uint32_t filter_flags;
+	uint32_t ngroups; /* uint32_t each */
+	uint32_t nfilter; /* struct sock_filter each */
+	uint32_t nargs, nenv;
+	int32_t stdio[3]; /* descriptors that become 0, 1, 2, or -1 */
+	int32_t close_from; /* every descriptor from here on is closed */
+	/* then: dir\0 path\0 args\0... env\0... */
+};
+
+/* What failed; stage.go turns it into the words docker users know. */
+enum stage_step {
+	STEP_INSTRUCTIONS = 1,
+	STEP_STDIO,
+	STEP_MKDIR,
+	STEP_CHDIR,
+	STEP_CWD_OUTSIDE,
+	STEP_SECCOMP,
+	STEP_BOUNDING,
+	STEP_GROUPS,
+	STEP_GID,
+	STEP_UID,
+	STEP_CAPS,
+	STEP_AMBIENT,
+	STEP_NO_NEW_PRIVS,
+	STEP_NOT_IN_PATH,
+	STEP_LOOKUP,
+	STEP_NOT_EXECUTABLE,
+	STEP_EXEC,
+};
+
+struct stage_error {
+	uint32_t step;
+	int32_t errnum;
+	/* then, up to the end: the name that it is about */
+};
+
+#endif

@@ -1,0 +1,137 @@
+package wire
+
+import (
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Kind is what a message is about; the comment names the body's type and files.
+type Kind uint32
+
+// Messages to the runner.
+const (
+	// KindRun starts a container: Run, with the files that Run names.
+	KindRun Kind = iota + 1
+	// KindSignal sends a signal to a container's first process: Signal.
+	KindSignal
+)
+
+// Messages from the runner.
+const (
+	// KindConsole hands over the container's terminal: Event, one file.
+	KindConsole Kind = iota + 100
+	// KindStarted says that the user's program has been executed: Event
+	// with PID and Cgroups, and a pidfd.
+	KindStarted
+	// KindEnded is the last message about a container, sent when nothing of
+	// it is left: Event.
+	KindEnded
+	// KindLog is a line for the log: Log.
+	KindLog
+)
+
+// NoFile is the index of a file that was not sent.
+const NoFile = -1
+
+// Run asks for one container.
+type Run struct {
+	// Call identifies the container in all later messages.
+	Call uint64
+	// ID is the container's id, for its cgroup and directory.
+	ID   string
+	Spec *specs.Spec
+	// RootlessCgroups: cgroups may be refused and errors about them are ignored.
+	RootlessCgroups bool
+	// NoCgroup: none is tried.
+	NoCgroup bool
+	Rootfs   Rootfs
+	// Stubs are mount points that the root file system lacks.
+	Stubs []Stub
+	// Files are provided for the run by bind mounts.
+	Files []File
+	// Stdio are indices of the message's files, or NoFile.
+	Stdio [3]int
+	// Stage is the program of the container's last stage (see package stage),
+	// without the standard streams' part.
+	Stage Stage
+	// Width and Height of the terminal, if the spec has one.
+	Width, Height uint16
+}
+
+// Rootfs says what to mount.
+type Rootfs struct {
+	// Lower directories, top first, and for each the index of the message's
+	// file that is the same directory, or NoFile. With a file the path is
+	// only a hint: the directory may have been renamed since.
+	Lower     []string
+	LowerFile []int
+	Upper     string
+	Work      string
+	Options   []string
+	// Dir is used as it is when it is not empty.
+	Dir string
+}
+
+// Stub is a mount point to be made: an empty directory or file.
+type Stub struct {
+	// Path is relative to the root and free of symbolic links.
+	Path string
+	Dir  bool
+}
+
+// File is a small file mounted into the container.
+type File struct {
+	// Path is absolute in the container.
+	Path string
+	Data []byte
+	Mode uint32
+}
+
+// Stage is what the last stage does with itself before it executes the program.
+type Stage struct {
+	Args, Env   []string
+	Dir         string
+	UID, GID    uint32
+	Groups      []uint32
+	SetGroups   bool
+	NoNewPrivs  bool
+	Caps        Caps
+	Filter      []byte // struct sock_filter each, native byte order; empty = none
+	FilterFlags uint32
+}
+
+// Caps are sets of capability numbers as bits.
+type Caps struct {
+	Bounding, Effective, Permitted, Inheritable, Ambient uint64
+}
+
+// Signal asks for a signal. KillAll also ends every other process of the
+// container where that can be done.
+type Signal struct {
+	Call   uint64
+	Signal int
+}
+
+// Event reports about a container.
+type Event struct {
+	Call uint64
+	PID  int
+	// Cgroups are the directories to remove if the runner dies.
+	Cgroups []string
+	// Code is a StartError's code; 0 if the program was started.
+	Code int
+	// Error is why the program was not started, or (with Code 0) what went
+	// wrong in removing the container.
+	Error             string
+	ExitCode          int
+	Signal            int
+	OOMKilled         bool
+	Started, Finished time.Time
+}
+
+// Log is a line for the log.
+type Log struct {
+	Level   string
+	Message string
+}
