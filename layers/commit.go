@@ -3,13 +3,20 @@ package layers
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // Commit is a snapshot on its way into the store. It can be the Parent of the
 // next snapshot at once. Its methods may be called concurrently.
 type Commit struct {
-	dirs  []dir
+	store *Store
+	dirs  []dir // top first; valid before and after the rename
 	done  chan struct{}
+	// layer and err are set when done is closed.
 	layer Layer
 	err   error
 }
@@ -20,14 +27,175 @@ type Commit struct {
 // be written to or mounted any more. Cancelling ctx makes Wait return its cause
 // and drops the snapshot.
 func (sn *Snapshot) Commit(ctx context.Context) *Commit {
-	c := &Commit{done: make(chan struct{}), err: errors.ErrUnsupported}
+	c := &Commit{store: sn.store, done: make(chan struct{})}
+	sn.mu.Lock()
+	done := sn.done
+	sn.done = true
+	sn.mu.Unlock()
+	if done {
+		return c.finish(Layer{}, errors.New("commit: the snapshot was committed or removed before"))
+	}
+	changed, err := sn.seal(c)
+	if err != nil {
+		err = errors.Join(err, sn.area.remove())
+		sn.store.end(sn)
+		return c.finish(Layer{}, err)
+	}
+	sn.store.background.Go(func() {
+		defer sn.store.end(sn)
+		var layer Layer
+		var err error
+		if changed {
+			layer, err = sn.apply(ctx)
+		} else {
+			err = sn.area.remove()
+			if err == nil {
+				layer, err = sn.parent.Wait(ctx)
+			}
+		}
+		c.finish(layer, err)
+	})
+	return c
+}
+
+func (c *Commit) finish(layer Layer, err error) *Commit {
+	c.layer, c.err = layer, err
 	close(c.done)
 	return c
+}
+
+// seal unmounts the snapshot and takes hold of its directories. It reports
+// whether there is anything to commit.
+func (sn *Snapshot) seal(c *Commit) (changed bool, err error) {
+	if err := sn.Unmount(); err != nil {
+		return false, fmt.Errorf("commit: %w", err)
+	}
+	if !sn.store.overlay {
+		return true, nil
+	}
+	upper := dir{path: sn.Upper()}
+	changed, err = sn.changed(upper)
+	if err != nil {
+		return false, fmt.Errorf("commit: %w", err)
+	}
+	c.dirs = sn.lower
+	if changed {
+		if upper.file, err = upper.open(); err != nil {
+			return false, fmt.Errorf("commit: %w", err)
+		}
+		sn.store.keep(upper.file)
+		c.dirs = append([]dir{upper}, sn.lower...)
+	}
+	return changed, nil
+}
+
+// changed reports whether anything is in the upper directory.
+func (sn *Snapshot) changed(upper dir) (bool, error) {
+	f, err := os.Open(upper.path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(1)
+	if len(names) > 0 {
+		return true, nil
+	}
+	root, err := sn.store.describeRoot(upper)
+	return !sameRoot(&root, &sn.root), err
+}
+
+// apply makes the snapshot's area a layer.
+func (sn *Snapshot) apply(ctx context.Context) (layer Layer, err error) {
+	keep := false
+	defer func() {
+		if keep {
+			return
+		}
+		if removeErr := sn.area.remove(); err == nil {
+			err = removeErr
+		}
+	}()
+	st, err := sn.finishedStream(ctx)
+	if err != nil {
+		return Layer{}, fmt.Errorf("commit: %w", err)
+	}
+	defer func() { st.close() }()
+	parent, err := sn.parent.Wait(ctx)
+	if err != nil {
+		return Layer{}, err
+	}
+	if !sn.store.overlay && st.size == emptyTar {
+		return parent, nil
+	}
+	layer = Layer{ID: sn.store.LayerID(parent.ID, st.digest), Parent: parent.ID, DiffID: st.digest, Size: st.size}
+	unlock, err := sn.store.lockCommits()
+	if err != nil {
+		return Layer{}, fmt.Errorf("commit layer %s: %w", layer.ID, err)
+	}
+	defer unlock()
+	existing, err := sn.store.Layer(layer.ID)
+	if err == nil {
+		// Somebody made it before. Snapshots above may be standing on
+		// this area, so it goes when the store is closed.
+		keep = sn.store.overlay
+		if keep {
+			sn.store.atClose(sn.area.remove)
+		}
+		return existing, nil
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return Layer{}, fmt.Errorf("commit: %w", err)
+	}
+	if err := sn.area.commit(layer.ID, parent.ID, st); err != nil {
+		return Layer{}, fmt.Errorf("commit layer %s: %w", layer.ID, err)
+	}
+	return layer, nil
+}
+
+// finishedStream returns the tar that Write made, or makes it from the area.
+func (sn *Snapshot) finishedStream(ctx context.Context) (*stream, error) {
+	sn.mu.Lock()
+	st := sn.stream
+	sn.stream = nil
+	sn.mu.Unlock()
+	if st != nil {
+		return st, nil
+	}
+	return sn.area.stream(ctx, sn)
+}
+
+// lockCommits keeps other processes, and other commits here, from making the
+// same layer at the same time: the storage library would replace the first
+// one's directory under its users.
+func (s *Store) lockCommits() (unlock func(), err error) {
+	dir, err := s.Dir("")
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(filepath.Join(dir, "commit.lock"), unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	for {
+		err = unix.Flock(fd, unix.LOCK_EX)
+		if err == nil {
+			return func() { unix.Close(fd) }, nil
+		}
+		if err != unix.EINTR {
+			unix.Close(fd)
+			return nil, fmt.Errorf("lock: %w", err)
+		}
+	}
 }
 
 // Wait waits until the layer is in the store. The error is that of the first
 // commit below that failed. Any number of callers may wait.
 func (c *Commit) Wait(ctx context.Context) (Layer, error) {
+	select {
+	case <-c.done:
+		return c.layer, c.err
+	default:
+	}
 	select {
 	case <-c.done:
 		return c.layer, c.err
@@ -38,6 +206,25 @@ func (c *Commit) Wait(ctx context.Context) (Layer, error) {
 
 // View opens a view of the layer and those below, before or after it reached
 // the store. The caller closes it.
-func (c *Commit) View() (*View, error) { return nil, errors.ErrUnsupported }
+func (c *Commit) View() (*View, error) {
+	dirs, err := c.stack(c.store)
+	if err != nil {
+		return nil, err
+	}
+	return c.store.view(dirs)
+}
 
-func (c *Commit) stack(s *Store) ([]dir, error) { return c.dirs, nil }
+func (c *Commit) stack(s *Store) ([]dir, error) {
+	if !s.overlay {
+		<-c.done
+	}
+	select {
+	case <-c.done:
+		if c.err != nil {
+			return nil, c.err
+		}
+		return s.layerDirs(c.layer.ID)
+	default:
+		return c.dirs, nil
+	}
+}

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	digest "github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
 	graphdriver "go.podman.io/storage/drivers"
 	"go.podman.io/storage/types"
+	"golang.org/x/sys/unix"
 )
 
 // ErrNotFound is what a lookup of a layer, image or record that the store does
@@ -53,25 +56,88 @@ type Layer struct {
 
 // Store is an open containers/storage. Its methods may be called concurrently,
 // and other processes may use the same store at the same time.
+//
+// Beside the storage library's files it keeps its own below Root()/cooper:
+//
+//	commit.lock   held while a layer is put in place
+//	areas/        snapshots being written, when the driver is not overlay
 type Store struct {
 	store   storage.Store
 	driver  graphdriver.Driver
 	overlay bool // layers are overlay directories the kernel mounts itself
-	mounts  []string
+
+	mountOnce sync.Once
+	mounts    []string
 
 	background sync.WaitGroup // commits
 
-	mu      sync.Mutex
-	closed  bool
-	cleanup []func() error
+	mu     sync.Mutex
+	closed bool
+	live   map[*Snapshot]struct{} // neither removed nor in the store yet
+	last   []func() error         // what Close does in the end
 }
+
+// begin registers a snapshot, unless the store is closed.
+func (s *Store) begin(sn *Snapshot) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	s.live[sn] = struct{}{}
+	return nil
+}
+
+func (s *Store) end(sn *Snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.live, sn)
+}
+
+// atClose has f called when the store is closed.
+func (s *Store) atClose(f func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = append(s.last, f)
+}
+
+// keep closes f when the store is closed.
+func (s *Store) keep(f *os.File) { s.atClose(f.Close) }
 
 // Open opens the store, making it when it is not there. The caller closes it.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	return nil, errors.ErrUnsupported
+	so, err := storeOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(so)
+	if err == nil {
+		return s, nil
+	}
+	// What asks for a driver gets that driver or an error. Otherwise a place
+	// where overlay cannot mount (another overlay, a sandbox) has vfs.
+	if o.Driver != "" || os.Getenv("STORAGE_DRIVER") != "" || so.GraphDriverName != "overlay" || !unsupported(err) {
+		return nil, fmt.Errorf("open store %s: %w", so.GraphRoot, err)
+	}
+	s, vfsErr := open(vfsOptions(so))
+	if vfsErr != nil {
+		return nil, fmt.Errorf("open store %s: %w", so.GraphRoot, errors.Join(err, vfsErr))
+	}
+	return s, nil
+}
+
+// errMountProgram says that an overlay store belongs to fuse-overlayfs or the
+// like: its directories are not what the kernel's overlayfs would read.
+var errMountProgram = errors.New("the overlay store uses a mount program, which is not supported: choose another --root or --storage-driver vfs")
+
+// unsupported reports whether err says that a driver cannot work in this place.
+func unsupported(err error) bool {
+	return errors.Is(err, graphdriver.ErrNotSupported) || errors.Is(err, graphdriver.ErrPrerequisites) ||
+		errors.Is(err, graphdriver.ErrIncompatibleFS) || errors.Is(err, errMountProgram) ||
+		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL)
 }
 
 // storeOptions merges o over the system's configuration.
@@ -80,13 +146,88 @@ func storeOptions(o Options) (types.StoreOptions, error) {
 	if err != nil {
 		return so, fmt.Errorf("read storage.conf: %w", err)
 	}
+	so.GraphDriverOptions = slices.Clone(so.GraphDriverOptions)
+	for _, path := range []struct {
+		to   *string
+		from string
+	}{{&so.GraphRoot, o.Root}, {&so.RunRoot, o.RunRoot}} {
+		if path.from == "" {
+			continue
+		}
+		if *path.to, err = filepath.Abs(path.from); err != nil {
+			return so, err
+		}
+	}
+	if o.Driver != "" {
+		so.GraphDriverName = o.Driver
+	}
+	if so.GraphDriverName == "" || so.GraphDriverName == "overlay2" {
+		so.GraphDriverName = "overlay"
+	}
+	so.GraphDriverOptions = append(so.GraphDriverOptions, o.DriverOptions...)
+	// The library would bind mount the store's directory on itself, to keep
+	// its own mounts private, and leave that behind when killed. It mounts
+	// nothing for us.
+	so.GraphDriverOptions = append(so.GraphDriverOptions, "overlay.skip_mount_home=true")
+	if SingleID() {
+		so.GraphDriverOptions = append(so.GraphDriverOptions, so.GraphDriverName+".ignore_chown_errors=true")
+	}
 	return so, nil
+}
+
+// vfsOptions changes options meant for overlay into ones for vfs, which refuses
+// those it does not know.
+func vfsOptions(so types.StoreOptions) types.StoreOptions {
+	so.GraphDriverName = "vfs"
+	so.GraphDriverOptions = slices.DeleteFunc(slices.Clone(so.GraphDriverOptions), func(option string) bool {
+		key, _, _ := strings.Cut(option, "=")
+		return !strings.Contains(key, ".") && key != "imagestore"
+	})
+	if SingleID() {
+		so.GraphDriverOptions = append(so.GraphDriverOptions, "vfs.ignore_chown_errors=true")
+	}
+	return so
+}
+
+func open(so types.StoreOptions) (*Store, error) {
+	store, err := storage.GetStore(so)
+	if err != nil {
+		return nil, err
+	}
+	driver, err := store.GraphDriver()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{store: store, driver: driver, overlay: driver.String() == "overlay", live: make(map[*Snapshot]struct{})}
+	if s.overlay {
+		flag, err := os.ReadFile(filepath.Join(store.GraphRoot(), "overlay", ".has-mount-program"))
+		if err == nil && string(flag) == "true" {
+			return nil, errMountProgram
+		}
+	}
+	return s, nil
 }
 
 // Close waits for running commits, drops snapshots that were neither committed
 // nor removed, and sweeps what killed processes left behind. It is idempotent.
 func (s *Store) Close() error {
-	return nil
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.background.Wait()
+	var errs []error
+	for _, sn := range slices.Collect(maps.Keys(s.live)) {
+		errs = append(errs, sn.Remove())
+	}
+	for _, f := range s.last {
+		errs = append(errs, f())
+	}
+	errs = append(errs, s.sweep())
+	return errors.Join(errs...)
 }
 
 // DriverName returns the storage driver in use, "overlay" or "vfs".
@@ -155,7 +296,11 @@ func (s *Store) LayerID(parent string, diffID digest.Digest) string {
 // View opens a read-only view of the layer and all below it; "" is an empty
 // view. The caller closes it.
 func (s *Store) View(id string) (*View, error) {
-	return nil, errors.ErrUnsupported
+	dirs, err := s.layerDirs(id)
+	if err != nil {
+		return nil, err
+	}
+	return s.view(dirs)
 }
 
 // Delete removes a layer. The error wraps ErrInUse when an image, a container

@@ -2,12 +2,23 @@ package layers
 
 import (
 	"archive/tar"
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"hash/crc64"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	digest "github.com/opencontainers/go-digest"
+	tarsplit "github.com/vbatts/tar-split/tar/storage"
+	"golang.org/x/sys/unix"
 )
 
 // stream is what the store keeps of a layer's finished tar.
@@ -18,30 +29,6 @@ type stream struct {
 	uids, gids []uint32 // owners that occur, sorted
 }
 
-// streamWriter writes a layer's tar and makes its stream on the way: every byte
-// is digested once, and file content is not kept. Entries must come in the
-// order of comparePaths, each header followed by exactly its Size bytes of
-// Write. It is used by one goroutine.
-type streamWriter struct{}
-
-// newStreamWriter returns a streamWriter that also sends the tar to out, unless
-// that is nil.
-func newStreamWriter(out io.Writer) (*streamWriter, error) { return nil, errors.ErrUnsupported }
-
-// entry writes the header of e. Whiteouts are entries too, see whiteout.
-func (w *streamWriter) entry(e *Entry) error { return w.header(e.header()) }
-
-func (w *streamWriter) header(h *tar.Header) error { return errors.ErrUnsupported }
-
-// Write writes content of the regular file whose header came last.
-func (w *streamWriter) Write(p []byte) (int, error) { return 0, errors.ErrUnsupported }
-
-// finish ends the tar.
-func (w *streamWriter) finish() (*stream, error) { return nil, errors.ErrUnsupported }
-
-// close releases what an unfinished stream holds; after finish it does nothing.
-func (w *streamWriter) close() error { return nil }
-
 // close releases the tar-split record.
 func (st *stream) close() error {
 	if st == nil || st.split == nil {
@@ -49,6 +36,260 @@ func (st *stream) close() error {
 	}
 	return st.split.Close()
 }
+
+// streamWriter writes a layer's tar and makes its stream on the way: every byte
+// is digested once, and file content is not kept. Entries must come in the
+// order of comparePaths, each header followed by exactly its Size bytes of
+// Write. It is used by one goroutine; digesting runs in another.
+//
+// The tar-split record, from which Diff makes the same tar again, has one JSON
+// object per line: headers and padding as they are, files by name, size and
+// CRC64.
+type streamWriter struct {
+	tar    *tar.Writer
+	out    io.Writer // nil = nowhere
+	digest *asyncDigest
+	size   int64
+
+	split   *os.File
+	record  *bufio.Writer
+	entries int
+	segment []byte // headers and padding not yet recorded
+	line    []byte
+
+	file       tar.Header // the file being written, with left bytes to come
+	left       int64
+	crc        uint64
+	uids, gids map[uint32]struct{}
+}
+
+// newStreamWriter returns a streamWriter that also sends the tar to out, unless
+// that is nil.
+func newStreamWriter(out io.Writer) (*streamWriter, error) {
+	fd, err := unix.MemfdCreate("tar-split", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("tar-split record: %w", os.NewSyscallError("memfd_create", err))
+	}
+	w := &streamWriter{
+		out:    out,
+		digest: newAsyncDigest(),
+		split:  os.NewFile(uintptr(fd), "tar-split"),
+		uids:   make(map[uint32]struct{}),
+		gids:   make(map[uint32]struct{}),
+	}
+	w.record = bufio.NewWriterSize(w.split, 64<<10)
+	w.tar = tar.NewWriter((*streamSink)(w))
+	return w, nil
+}
+
+// entry writes the header of e.
+func (w *streamWriter) entry(e *Entry) error {
+	w.uids[e.UID] = struct{}{}
+	w.gids[e.GID] = struct{}{}
+	return w.header(e.header())
+}
+
+// header writes a header as it is.
+func (w *streamWriter) header(h *tar.Header) error {
+	if err := w.endFile(); err != nil {
+		return err
+	}
+	if err := w.tar.WriteHeader(h); err != nil {
+		return fmt.Errorf("tar header of %q: %w", h.Name, err)
+	}
+	w.file, w.left, w.crc = *h, 0, 0
+	if h.Typeflag == tar.TypeReg {
+		w.left = h.Size
+	}
+	if w.left > 0 {
+		return w.recordSegment()
+	}
+	return nil
+}
+
+// Write writes content of the regular file whose header came last.
+func (w *streamWriter) Write(p []byte) (int, error) {
+	n, err := w.tar.Write(p)
+	w.left -= int64(n)
+	if err == nil && w.left == 0 && n > 0 {
+		err = w.recordFile()
+	}
+	return n, err
+}
+
+func (w *streamWriter) endFile() error {
+	if w.left > 0 {
+		return fmt.Errorf("tar content of %q: %d bytes are missing: %w", w.file.Name, w.left, io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// finish ends the tar.
+func (w *streamWriter) finish() (*stream, error) {
+	if err := w.endFile(); err != nil {
+		return nil, err
+	}
+	if err := w.tar.Close(); err != nil {
+		return nil, err
+	}
+	if err := w.recordSegment(); err != nil {
+		return nil, err
+	}
+	if err := w.record.Flush(); err != nil {
+		return nil, err
+	}
+	st := &stream{
+		digest: w.digest.sum(),
+		size:   w.size,
+		split:  w.split,
+		uids:   slices.Sorted(maps.Keys(w.uids)),
+		gids:   slices.Sorted(maps.Keys(w.gids)),
+	}
+	w.split, w.digest = nil, nil
+	return st, nil
+}
+
+// close releases what an unfinished stream holds; after finish it does nothing.
+func (w *streamWriter) close() error {
+	if w.digest != nil {
+		w.digest.sum()
+		w.digest = nil
+	}
+	if w.split == nil {
+		return nil
+	}
+	split := w.split
+	w.split = nil
+	return split.Close()
+}
+
+// streamSink is where the tar's bytes go.
+type streamSink streamWriter
+
+func (s *streamSink) Write(p []byte) (int, error) {
+	if s.left > 0 {
+		// tar.Writer passes content through and pads only before the
+		// next header, so these are the file's bytes.
+		s.crc = crc64.Update(s.crc, tarsplit.CRCTable, p)
+	} else {
+		s.segment = append(s.segment, p...)
+	}
+	s.digest.write(p)
+	s.size += int64(len(p))
+	if s.out != nil {
+		return s.out.Write(p)
+	}
+	return len(p), nil
+}
+
+// recordSegment records the headers and padding gathered so far.
+func (w *streamWriter) recordSegment() error {
+	if len(w.segment) == 0 {
+		return nil
+	}
+	w.line = append(w.line[:0], `{"type":2,"payload":"`...)
+	w.line = base64.StdEncoding.AppendEncode(w.line, w.segment)
+	w.segment = w.segment[:0]
+	return w.endLine()
+}
+
+// recordFile records the regular file that was just written.
+func (w *streamWriter) recordFile() error {
+	w.line = append(w.line[:0], `{"type":1,`...)
+	name := w.file.Name
+	if utf8.ValidString(name) {
+		quoted, err := json.Marshal(name)
+		if err != nil {
+			return err
+		}
+		w.line = append(append(w.line, `"name":`...), quoted...)
+	} else {
+		w.line = append(w.line, `"name_raw":"`...)
+		w.line = append(base64.StdEncoding.AppendEncode(w.line, []byte(name)), '"')
+	}
+	w.line = append(w.line, `,"size":`...)
+	w.line = strconv.AppendInt(w.line, w.file.Size, 10)
+	w.line = append(w.line, `,"payload":"`...)
+	var crc [8]byte
+	for i := range crc {
+		crc[i] = byte(w.crc >> (56 - 8*i))
+	}
+	w.line = base64.StdEncoding.AppendEncode(w.line, crc[:])
+	return w.endLine()
+}
+
+func (w *streamWriter) endLine() error {
+	w.line = append(w.line, `","position":`...)
+	w.line = strconv.AppendInt(w.line, int64(w.entries), 10)
+	w.line = append(w.line, '}', '\n')
+	w.entries++
+	_, err := w.record.Write(w.line)
+	return err
+}
+
+// asyncDigest digests in its own goroutine, a few blocks behind the writer.
+type asyncDigest struct {
+	block  []byte
+	full   chan []byte
+	free   chan []byte
+	result chan digest.Digest
+}
+
+const (
+	digestBlock  = 256 << 10 // bytes
+	digestBlocks = 4
+)
+
+func newAsyncDigest() *asyncDigest {
+	return &asyncDigest{}
+}
+
+// start begins the goroutine, once there is more than one block: small layers
+// are digested by whoever writes them.
+func (d *asyncDigest) start() {
+	d.full = make(chan []byte, digestBlocks)
+	d.free = make(chan []byte, digestBlocks)
+	d.result = make(chan digest.Digest, 1)
+	for range digestBlocks - 1 {
+		d.free <- make([]byte, 0, digestBlock)
+	}
+	go func() {
+		sum := digest.SHA256.Digester()
+		for block := range d.full {
+			sum.Hash().Write(block)
+			d.free <- block[:0]
+		}
+		d.result <- sum.Digest()
+	}()
+}
+
+func (d *asyncDigest) write(p []byte) {
+	for len(p) > 0 {
+		if len(d.block) == digestBlock {
+			if d.full == nil {
+				d.start()
+			}
+			d.full <- d.block
+			d.block = <-d.free
+		}
+		n := min(len(p), digestBlock-len(d.block))
+		d.block = append(d.block, p[:n]...)
+		p = p[n:]
+	}
+}
+
+// sum ends the goroutine and returns the digest of all that was written.
+func (d *asyncDigest) sum() digest.Digest {
+	if d.full == nil {
+		return digest.FromBytes(d.block)
+	}
+	d.full <- d.block
+	close(d.full)
+	return <-d.result
+}
+
+// errPath says that a path cannot be put into a layer's tar.
+var errPath = errors.New("names that begin with .wh. cannot be stored in an image layer")
 
 // comparePaths orders the paths of a layer: a directory before what is in it,
 // the names within a directory bytewise.
