@@ -1,9 +1,28 @@
 package dockerfile
 
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/moby/buildkit/frontend/dockerfile/command"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/util/suggest"
+)
+
 // File is a parsed Dockerfile. It is immutable and safe for concurrent use.
 type File struct {
 	Name   string // for messages
 	Source []byte
+
+	ast      *parser.Node
+	escape   rune
+	warnings []parser.Warning
+	stages   []instructions.Stage
+	after    [][]string // values of FROM --after, by stage
 }
 
 // StageInfo describes a stage as it is written.
@@ -16,11 +35,122 @@ type StageInfo struct {
 	Location    Location
 }
 
-// Parse reads a Dockerfile; name is used in messages. The error is an *Error.
-func Parse(name string, src []byte) (*File, error) { return &File{Name: name, Source: src}, nil }
+// Parse reads a Dockerfile; name is used in messages. It finds everything that
+// is wrong with single instructions. The error is an *Error.
+func Parse(name string, src []byte) (*File, error) {
+	f := &File{Name: name, Source: src}
+	if len(src) == 0 {
+		return nil, f.fail(errors.New("the Dockerfile cannot be empty"), Location{})
+	}
+	if err := f.checkText(); err != nil {
+		return nil, err
+	}
+	parsed, err := parser.Parse(bytes.NewReader(src))
+	if err != nil {
+		return nil, f.fail(err, Location{})
+	}
+	f.ast, f.escape, f.warnings = parsed.AST, parsed.EscapeToken, parsed.Warnings
+	for _, node := range f.ast.Children {
+		if err := f.checkHeredocs(node); err != nil {
+			return nil, err
+		}
+		if strings.EqualFold(node.Value, command.From) {
+			after, err := takeAfter(node)
+			if err != nil {
+				return nil, f.fail(err, nodeLocation(node))
+			}
+			f.after = append(f.after, after)
+		}
+	}
+	f.stages, _, err = f.instructions(nil)
+	if err != nil {
+		return nil, err
+	}
+	if len(f.stages) == 0 {
+		return nil, f.fail(errors.New("dockerfile contains no stages to build"), Location{})
+	}
+	return f, nil
+}
+
+// checkText refuses what is not UTF-8. It would not survive the way through an
+// image config, and the lexer would complain about it on stderr. Comments may
+// hold anything but NUL.
+func (f *File) checkText() error {
+	if utf8.Valid(f.Source) && bytes.IndexByte(f.Source, 0) < 0 {
+		return nil
+	}
+	number := 0
+	for line := range bytes.Lines(f.Source) {
+		number++
+		if bytes.IndexByte(line, 0) >= 0 {
+			return f.fail(fmt.Errorf("dockerfile parse error on line %d: NUL byte found, a Dockerfile is text in UTF-8", number), Location{number, number})
+		}
+		if !utf8.Valid(line) && !bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) {
+			return f.fail(fmt.Errorf("dockerfile parse error on line %d: invalid UTF-8", number), Location{number, number})
+		}
+	}
+	return nil
+}
+
+// checkHeredocs refuses lines of heredocs that look like comments and are not
+// UTF-8.
+func (f *File) checkHeredocs(node *parser.Node) error {
+	for _, h := range node.Heredocs {
+		if !utf8.ValidString(h.Content) {
+			return f.fail(fmt.Errorf("dockerfile parse error on line %d: invalid UTF-8 in heredoc", node.StartLine), nodeLocation(node))
+		}
+	}
+	return nil
+}
+
+// takeAfter removes the --after flags of a FROM, which BuildKit doesn't know,
+// and returns their values.
+func takeAfter(node *parser.Node) ([]string, error) {
+	var after, rest []string
+	for _, flag := range node.Flags {
+		name, value, _ := strings.Cut(flag, "=")
+		if name != "--after" {
+			rest = append(rest, flag)
+			continue
+		}
+		if value == "" {
+			return nil, fmt.Errorf("dockerfile parse error on line %d: missing a value on flag: --after", node.StartLine)
+		}
+		after = append(after, value)
+	}
+	node.Flags = rest
+	return after, nil
+}
+
+func nodeLocation(node *parser.Node) Location { return Location{node.StartLine, node.EndLine} }
 
 // Stages returns the stages in the order of the file.
-func (f *File) Stages() []StageInfo { return nil }
+func (f *File) Stages() []StageInfo {
+	infos := make([]StageInfo, len(f.stages))
+	for i, st := range f.stages {
+		infos[i] = StageInfo{
+			Index:       i,
+			Name:        st.Name,
+			Base:        st.BaseName,
+			Platform:    st.Platform,
+			Description: st.DocComment,
+			Location:    locationOf(st.Location),
+		}
+	}
+	return infos
+}
 
-// Plan works out what must be done to build a stage.
-func (f *File) Plan(o PlanOptions) (*Plan, error) { return &Plan{}, nil }
+// Suggest returns the name of a stage or of a well-known image that name could
+// be a misspelling of. It is for messages about images that don't exist.
+func (f *File) Suggest(name string) (string, bool) {
+	var options []string
+	for _, st := range f.stages {
+		if st.Name != "" {
+			options = append(options, st.Name)
+		}
+	}
+	for _, image := range []string{"alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora"} {
+		options = append(options, image, image+":latest")
+	}
+	return suggest.Search(name, options, true)
+}
