@@ -2,11 +2,16 @@ package layers
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	digest "github.com/opencontainers/go-digest"
+	"go.podman.io/storage"
 )
 
 // Image is an image record in the store.
@@ -26,52 +31,308 @@ type Image struct {
 	Config dockerspec.DockerOCIImage
 }
 
-// ImageOptions says what CreateImage writes besides layers.
-type ImageOptions struct {
-	// Names move here from the image that has them; see NormalizeName.
-	Names []string
-	// Layer is the ID of the top layer; "" = no layers.
-	Layer string
-	// Config is written as it is, except that its RootFS is made from the
-	// layers when it lists none.
-	Config dockerspec.DockerOCIImage
-	// Annotations go into the OCI manifest; a docker manifest has none.
-	Annotations map[string]string
-	// DockerFormat writes docker's media types in place of OCI's.
-	DockerFormat bool
-	// Created is the store's own date for the image; zero = the config's.
-	Created time.Time
-}
-
 // Image finds an image by name, ID, unique ID prefix or manifest digest
 // ("name@sha256:..."). Short names match as with podman: localhost/ first, then
 // docker.io/library/, then any registry's. Not found wraps ErrNotFound.
-func (s *Store) Image(nameOrID string) (Image, error) { return Image{}, errors.ErrUnsupported }
+func (s *Store) Image(nameOrID string) (Image, error) {
+	found, _, err := s.find(nameOrID)
+	if err != nil {
+		return Image{}, err
+	}
+	return s.image(found, s.layerSize)
+}
 
 // Images returns all images, newest first.
-func (s *Store) Images() ([]Image, error) { return nil, errors.ErrUnsupported }
+func (s *Store) Images() ([]Image, error) {
+	records, err := s.store.Images()
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	all, err := s.store.Layers()
+	if err != nil {
+		return nil, fmt.Errorf("list layers: %w", err)
+	}
+	byID := make(map[string]*storage.Layer, len(all))
+	for i := range all {
+		byID[all[i].ID] = &all[i]
+	}
+	lookup := func(id string) (parent string, size int64, err error) {
+		if l, ok := byID[id]; ok {
+			return l.Parent, l.UncompressedSize, nil
+		}
+		return "", 0, nil // the image is broken, but others are not
+	}
+	images := make([]Image, 0, len(records))
+	for i := range records {
+		img, err := s.image(&records[i], lookup)
+		if errors.Is(err, storage.ErrImageUnknown) {
+			continue // removed since
+		}
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, img)
+	}
+	slices.SortStableFunc(images, func(a, b Image) int {
+		if c := b.Created.Compare(a.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return images, nil
+}
 
-// CreateImage writes an image on layers that are in the store, and keeps its
-// layers for the cache should the image be removed. An image with the same
-// config and layers is the same image and only gets the names.
-func (s *Store) CreateImage(ctx context.Context, o ImageOptions) (Image, error) {
-	return Image{}, errors.ErrUnsupported
+func (s *Store) layerSize(id string) (parent string, size int64, err error) {
+	l, err := s.Layer(id)
+	return l.Parent, l.Size, err
+}
+
+// image makes our record of the storage library's.
+func (s *Store) image(r *storage.Image, layerSize func(id string) (parent string, size int64, err error)) (Image, error) {
+	img := Image{ID: r.ID, Names: r.Names, Digest: r.Digest, Layer: r.TopLayer, Created: r.Created}
+	for _, size := range r.BigDataSizes {
+		img.Size += size
+	}
+	for id := r.TopLayer; id != ""; {
+		parent, size, err := layerSize(id)
+		if err != nil {
+			return img, fmt.Errorf("image %s: %w", r.ID, err)
+		}
+		img.Size += max(size, 0)
+		id = parent
+	}
+	config, err := s.imageConfig(r)
+	if err != nil {
+		return img, fmt.Errorf("image %s: %w", r.ID, err)
+	}
+	if err := json.Unmarshal(config, &img.Config); err != nil {
+		return img, fmt.Errorf("image %s: config: %w", r.ID, err)
+	}
+	return img, nil
+}
+
+// imageConfig returns the config document. It lies under its digest, which is
+// the image's ID except for images of very old formats and for ones given an ID
+// by hand.
+func (s *Store) imageConfig(r *storage.Image) ([]byte, error) {
+	key := "sha256:" + r.ID
+	if !slices.Contains(r.BigDataNames, key) {
+		manifest, err := s.store.ImageBigData(r.ID, storage.ImageDigestBigDataKey)
+		if err != nil {
+			return nil, err
+		}
+		var m struct{ Config struct{ Digest string } }
+		if err := json.Unmarshal(manifest, &m); err != nil {
+			return nil, fmt.Errorf("manifest: %w", err)
+		}
+		if key = m.Config.Digest; key == "" {
+			return []byte("{}"), nil // an index, or a manifest without a config
+		}
+	}
+	return s.store.ImageBigData(r.ID, key)
+}
+
+// find looks an image up. name is the one it was found by, "" when by its ID.
+func (s *Store) find(nameOrID string) (img *storage.Image, name string, err error) {
+	if hex, ok := strings.CutPrefix(nameOrID, "sha256:"); ok {
+		if img, err = s.findID(hex); err != nil {
+			img, err = s.findDigest(digest.Digest(nameOrID), nil)
+		}
+		return img, "", notFound(nameOrID, err)
+	}
+	n, parseErr := parseName(nameOrID)
+	if parseErr == nil {
+		img, name, err = s.findName(n)
+		if err == nil || !errors.Is(err, ErrNotFound) {
+			return img, name, err
+		}
+	}
+	img, err = s.findID(nameOrID)
+	if err != nil && parseErr != nil {
+		return nil, "", parseErr
+	}
+	return img, "", notFound(nameOrID, err)
+}
+
+// notFound turns what lookups answer into our error.
+func notFound(nameOrID string, err error) error {
+	if errors.Is(err, storage.ErrImageUnknown) || errors.Is(err, storage.ErrNotAnImage) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", nameOrID, err)
+	}
+	return nil
+}
+
+// findID finds an image by its ID or a unique prefix of it.
+func (s *Store) findID(id string) (*storage.Image, error) {
+	if strings.Trim(id, "0123456789abcdef") != "" || id == "" {
+		return nil, storage.ErrImageUnknown
+	}
+	return s.store.Image(id)
+}
+
+// findDigest finds an image by its manifest's digest. With repositories, one of
+// its names must be in one of them.
+func (s *Store) findDigest(d digest.Digest, repositories []string) (*storage.Image, error) {
+	images, err := s.store.ImagesByDigest(d)
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range images {
+		if repositories == nil {
+			return img, nil
+		}
+		for _, name := range append(slices.Clone(img.Names), img.NamesHistory...) {
+			n, err := parseName(name)
+			if err == nil && slices.Contains(repositories, n.repository()) {
+				return img, nil
+			}
+		}
+	}
+	return nil, storage.ErrImageUnknown
+}
+
+// findName finds an image by its name and returns the full name.
+func (s *Store) findName(n imageName) (*storage.Image, string, error) {
+	candidates := []imageName{n}
+	if n.domain == "" {
+		candidates = []imageName{n, n}
+		candidates[0].domain, candidates[1].domain = localDomain, dockerDomain
+	}
+	if n.digest != "" {
+		var repositories []string
+		for _, c := range candidates {
+			repositories = append(repositories, c.repository())
+		}
+		img, err := s.findDigest(n.digest, repositories)
+		return img, "", notFound(n.String(), err)
+	}
+	for _, c := range candidates {
+		img, err := s.store.Image(c.String())
+		if err == nil {
+			return img, c.String(), nil
+		}
+		if !errors.Is(err, storage.ErrImageUnknown) {
+			return nil, "", fmt.Errorf("image %s: %w", c, err)
+		}
+	}
+	if n.domain == "" {
+		return s.findSuffix("/" + n.String())
+	}
+	return nil, "", notFound(n.String(), storage.ErrImageUnknown)
+}
+
+// findSuffix finds the newest image with a name that ends like this.
+func (s *Store) findSuffix(suffix string) (img *storage.Image, name string, err error) {
+	images, err := s.store.Images()
+	if err != nil {
+		return nil, "", fmt.Errorf("list images: %w", err)
+	}
+	for i := range images {
+		for _, n := range images[i].Names {
+			if strings.HasSuffix(n, suffix) && (img == nil || images[i].Created.After(img.Created)) {
+				img, name = &images[i], n
+			}
+		}
+	}
+	if img == nil {
+		return nil, "", notFound(suffix[1:], storage.ErrImageUnknown)
+	}
+	return img, name, nil
 }
 
 // Tag moves names to an image.
-func (s *Store) Tag(nameOrID string, names ...string) error { return errors.ErrUnsupported }
+func (s *Store) Tag(nameOrID string, names ...string) error {
+	full, err := normalizeAll(names)
+	if err != nil {
+		return err
+	}
+	img, _, err := s.find(nameOrID)
+	if err != nil {
+		return err
+	}
+	if err := s.store.AddNames(img.ID, full); err != nil {
+		return fmt.Errorf("tag image %s: %w", img.ID, err)
+	}
+	return nil
+}
 
-// Untag takes names away from an image, which stays.
-func (s *Store) Untag(nameOrID string, names ...string) error { return errors.ErrUnsupported }
+func normalizeAll(names []string) ([]string, error) {
+	full := make([]string, 0, len(names))
+	for _, name := range names {
+		n, err := NormalizeName(name)
+		if err != nil {
+			return nil, err
+		}
+		full = append(full, n)
+	}
+	return full, nil
+}
+
+// Untag takes names away from an image, which stays. Without names it takes
+// all.
+func (s *Store) Untag(nameOrID string, names ...string) error {
+	img, _, err := s.find(nameOrID)
+	if err != nil {
+		return err
+	}
+	gone := img.Names
+	if len(names) > 0 {
+		gone = nil
+		for _, name := range names {
+			other, full, err := s.find(name)
+			if err != nil {
+				return err
+			}
+			if other.ID != img.ID || full == "" {
+				return fmt.Errorf("untag image %s: it does not have the name %s", img.ID, name)
+			}
+			gone = append(gone, full)
+		}
+	}
+	if err := s.store.RemoveNames(img.ID, gone); err != nil {
+		return fmt.Errorf("untag image %s: %w", img.ID, err)
+	}
+	return nil
+}
 
 // RemoveImage takes the name away, and removes the image with its last one;
 // given an ID it removes the image, which with several names needs force. The
 // error wraps ErrInUse when a container stands on it. It returns the names and
-// the IDs that are gone. Layers kept for the cache stay.
+// the image IDs that are gone. Layers kept for the cache stay.
 func (s *Store) RemoveImage(nameOrID string, force bool) (untagged, deleted []string, err error) {
-	return nil, nil, errors.ErrUnsupported
+	img, name, err := s.find(nameOrID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if name != "" && len(img.Names) > 1 {
+		if err := s.store.RemoveNames(img.ID, []string{name}); err != nil {
+			return nil, nil, fmt.Errorf("untag image %s: %w", name, err)
+		}
+		return []string{name}, nil, nil
+	}
+	if name == "" && len(img.Names) > 1 && !force {
+		return nil, nil, fmt.Errorf("remove image %s: it has the names %s, force is needed: %w", nameOrID, strings.Join(img.Names, ", "), ErrInUse)
+	}
+	if _, err := s.store.DeleteImage(img.ID, true); err != nil {
+		if errors.Is(err, storage.ErrImageUsedByContainer) {
+			err = fmt.Errorf("%w by a container: %w", ErrInUse, err)
+		}
+		return nil, nil, fmt.Errorf("remove image %s: %w", nameOrID, notFound(img.ID, err))
+	}
+	return img.Names, []string{img.ID}, nil
 }
 
-// NormalizeName returns the full form of a name an image is to get: localhost/
-// is put before a name without a registry and :latest behind one without a tag.
-func NormalizeName(name string) (string, error) { return "", errors.ErrUnsupported }
+// imageExists reports whether the store has an image with exactly this ID.
+func (s *Store) imageExists(ctx context.Context, id string) (*storage.Image, bool, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, false, err
+	}
+	img, err := s.store.Image(id)
+	if errors.Is(err, storage.ErrImageUnknown) {
+		return nil, false, nil
+	}
+	return img, err == nil, err
+}

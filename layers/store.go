@@ -302,9 +302,3 @@ func (s *Store) View(id string) (*View, error) {
 	}
 	return s.view(dirs)
 }
-
-// Delete removes a layer. The error wraps ErrInUse when an image, a container
-// or another layer stands on it, and ErrNotFound when it is not there.
-func (s *Store) Delete(id string) error {
-	return errors.ErrUnsupported
-}

@@ -1,0 +1,193 @@
+package layers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	digest "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/storage"
+)
+
+// ImageOptions says what CreateImage writes besides layers.
+type ImageOptions struct {
+	// Names move here from the image that has them; see NormalizeName.
+	Names []string
+	// Layer is the ID of the top layer; "" = no layers.
+	Layer string
+	// Config is written as it is, except that its RootFS is made from the
+	// layers.
+	Config dockerspec.DockerOCIImage
+	// Annotations go into the OCI manifest; a docker manifest has none.
+	Annotations map[string]string
+	// DockerFormat writes docker's media types in place of OCI's.
+	DockerFormat bool
+	// Created is the store's own date for the image; zero = the config's.
+	Created time.Time
+}
+
+// Docker's media types, for DockerFormat.
+const (
+	dockerManifestType = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerConfigType   = "application/vnd.docker.container.image.v1+json"
+	dockerLayerType    = "application/vnd.docker.image.rootfs.diff.tar"
+)
+
+// CreateImage writes an image on layers that are in the store, and keeps its
+// layers for the cache should the image be removed. An image with the same
+// config is the same image and only gets the names.
+func (s *Store) CreateImage(ctx context.Context, o ImageOptions) (Image, error) {
+	names, err := normalizeAll(o.Names)
+	if err != nil {
+		return Image{}, err
+	}
+	chain, err := s.Chain(o.Layer)
+	if err != nil {
+		return Image{}, fmt.Errorf("create image: %w", err)
+	}
+	config, manifest, err := documents(chain, o)
+	if err != nil {
+		return Image{}, fmt.Errorf("create image: %w", err)
+	}
+	id := digest.FromBytes(config).Encoded()
+	img, exists, err := s.imageExists(ctx, id)
+	if err != nil {
+		return Image{}, fmt.Errorf("create image %s: %w", id, err)
+	}
+	if !exists {
+		if img, err = s.store.CreateImage(id, nil, o.Layer, "", imageData(config, manifest, o)); errors.Is(err, storage.ErrDuplicateID) {
+			img, err = s.store.Image(id)
+		}
+		if err != nil {
+			return Image{}, fmt.Errorf("create image %s: %w", id, err)
+		}
+	}
+	if err := s.pin(o.Layer); err != nil {
+		return Image{}, fmt.Errorf("create image %s: %w", id, err)
+	}
+	if len(names) > 0 {
+		if err := s.store.AddNames(id, names); err != nil {
+			return Image{}, fmt.Errorf("name image %s: %w", id, err)
+		}
+		if img, err = s.store.Image(id); err != nil {
+			return Image{}, fmt.Errorf("create image %s: %w", id, err)
+		}
+	}
+	return s.image(img, s.layerSize)
+}
+
+// documents writes the image's config and manifest.
+func documents(chain []Layer, o ImageOptions) (config, manifest []byte, err error) {
+	manifestType, configType, layerType := ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, ocispec.MediaTypeImageLayer
+	if o.DockerFormat {
+		manifestType, configType, layerType = dockerManifestType, dockerConfigType, dockerLayerType
+		o.Annotations = nil
+	}
+	known := o.Config.RootFS.DiffIDs
+	o.Config.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
+	descriptors := []ocispec.Descriptor{}
+	for i, l := range chain {
+		if l.DiffID == "" && i < len(known) {
+			l.DiffID = known[i] // pulled in parts, so the store does not know
+		}
+		if l.DiffID == "" {
+			return nil, nil, fmt.Errorf("layer %s has no digest", l.ID)
+		}
+		o.Config.RootFS.DiffIDs = append(o.Config.RootFS.DiffIDs, l.DiffID)
+		descriptors = append(descriptors, ocispec.Descriptor{MediaType: layerType, Digest: l.DiffID, Size: l.Size})
+	}
+	if config, err = json.Marshal(o.Config); err != nil {
+		return nil, nil, fmt.Errorf("config: %w", err)
+	}
+	manifest, err = json.Marshal(ocispec.Manifest{
+		Versioned:   specs.Versioned{SchemaVersion: 2},
+		MediaType:   manifestType,
+		Config:      ocispec.Descriptor{MediaType: configType, Digest: digest.FromBytes(config), Size: int64(len(config))},
+		Layers:      descriptors,
+		Annotations: o.Annotations,
+	})
+	return config, manifest, err
+}
+
+// imageData lays the documents out where containers/image looks for them: the
+// config under its digest, the manifest under its digest and, for old readers,
+// under "manifest"; the metadata says how many signatures there are.
+func imageData(config, manifest []byte, o ImageOptions) *storage.ImageOptions {
+	sum := digest.FromBytes(manifest)
+	created := o.Created
+	if created.IsZero() && o.Config.Created != nil {
+		created = *o.Config.Created
+	}
+	return &storage.ImageOptions{
+		CreationDate: created,
+		Digest:       sum,
+		Metadata:     "{}",
+		BigData: []storage.ImageBigDataOption{
+			{Key: digest.FromBytes(config).String(), Data: config, Digest: digest.FromBytes(config)},
+			{Key: storage.ImageDigestManifestBigDataNamePrefix + "-" + sum.String(), Data: manifest, Digest: sum},
+			{Key: storage.ImageDigestBigDataKey, Data: manifest, Digest: sum},
+		},
+	}
+}
+
+// pinID returns the ID of the layer that pins another. See Store.pin.
+func pinID(layer string) string { return digest.FromString("cooper cache: " + layer).Encoded() }
+
+// pin keeps a layer from being removed together with the last image on it, by
+// us, podman or any other user of the store: they all remove the layers that no
+// image, container or layer stands on. So an empty layer stands on it, which
+// belongs to no image and shows nowhere. With vfs, where a layer is a full copy,
+// there are no pins, and removing images loses cache.
+func (s *Store) pin(layer string) error {
+	if layer == "" || !s.overlay {
+		return nil
+	}
+	if s.store.Exists(pinID(layer)) {
+		return nil
+	}
+	_, err := s.store.CreateLayer(pinID(layer), layer, nil, "", false, nil)
+	if err != nil && !errors.Is(err, storage.ErrDuplicateID) {
+		return fmt.Errorf("pin layer %s: %w", layer, err)
+	}
+	return nil
+}
+
+// Delete removes a layer. The error wraps ErrInUse when an image, a container
+// or another layer stands on it, and ErrNotFound when it is not there.
+func (s *Store) Delete(id string) error {
+	layers, err := s.store.Layers()
+	if err != nil {
+		return fmt.Errorf("delete layer %s: %w", id, err)
+	}
+	pinned := false
+	for _, l := range layers {
+		if l.ID == pinID(id) {
+			pinned = true
+		} else if l.Parent == id {
+			return fmt.Errorf("delete layer %s: %w by layer %s", id, ErrInUse, l.ID)
+		}
+	}
+	if images, err := s.store.ImagesByTopLayer(id); err == nil && len(images) > 0 {
+		return fmt.Errorf("delete layer %s: %w by image %s", id, ErrInUse, images[0].ID)
+	}
+	if c, err := s.store.ContainerByLayer(id); err == nil {
+		return fmt.Errorf("delete layer %s: %w by container %s", id, ErrInUse, c.ID)
+	}
+	if pinned {
+		if err := s.store.DeleteLayer(pinID(id)); err != nil {
+			return fmt.Errorf("unpin layer %s: %w", id, err)
+		}
+	}
+	switch err := s.store.DeleteLayer(id); {
+	case errors.Is(err, storage.ErrNotALayer), errors.Is(err, storage.ErrLayerUnknown):
+		return fmt.Errorf("layer %s: %w", id, ErrNotFound)
+	case err != nil:
+		return fmt.Errorf("delete layer %s: %w", id, err)
+	}
+	return nil
+}
