@@ -1,0 +1,196 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/containerd/platforms"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"cooper/dockerfile"
+	"cooper/layers"
+	"cooper/registry"
+)
+
+// image is an image that the build stands on or copies from. Its config is
+// known from the start; its layers are fetched when the first step needs them.
+type image struct {
+	ref      registry.Reference
+	platform ocispec.Platform
+	config   dockerspec.DockerOCIImage
+	chain    digest.Digest // ChainID of all its layers
+
+	once  sync.Once
+	layer string // top layer in the store, once fetched
+	err   error
+}
+
+// images finds images by request, each once per build.
+type images struct {
+	b       *Builder
+	o       *Options
+	report  *reporter
+	mu      sync.Mutex
+	entries map[dockerfile.ImageRequest]*imageEntry
+}
+
+type imageEntry struct {
+	once sync.Once
+	img  *image
+	err  error
+}
+
+func newImages(b *Builder, o *Options, r *reporter) *images {
+	return &images{b: b, o: o, report: r, entries: map[dockerfile.ImageRequest]*imageEntry{}}
+}
+
+// get returns the image for r with its config; its layers may still be remote.
+func (im *images) get(ctx context.Context, r dockerfile.ImageRequest) (*image, error) {
+	im.mu.Lock()
+	e, ok := im.entries[r]
+	if !ok {
+		e = &imageEntry{}
+		im.entries[r] = e
+	}
+	im.mu.Unlock()
+	e.once.Do(func() { e.img, e.err = im.resolve(ctx, r) })
+	return e.img, e.err
+}
+
+// config returns the config of r, nil when r is a directory.
+func (im *images) config(ctx context.Context, r dockerfile.ImageRequest) (*dockerspec.DockerOCIImage, error) {
+	if _, ok := namedDir(im.o, r.Context); ok {
+		return nil, nil
+	}
+	img, err := im.get(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &img.config, nil
+}
+
+// resolve finds the config of r: in the store unless the pull policy says
+// otherwise, else at its source.
+func (im *images) resolve(ctx context.Context, r dockerfile.ImageRequest) (_ *image, err error) {
+	name, platform, err := im.source(r)
+	if err != nil {
+		return nil, err
+	}
+	v := im.report.start("[internal] load metadata for " + name)
+	defer func() { v.end(false, -1, err) }()
+
+	local, localErr := im.local(r, name, platform)
+	if localErr == nil && (im.o.Pull == PullMissing || im.o.Pull == PullNever || im.o.Pull == "") {
+		return local, nil
+	}
+	if im.o.Pull == PullNever {
+		return nil, fmt.Errorf("%s is not in the store and --pull=never forbids fetching it", name)
+	}
+	ref, err := registry.ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	config, _, err := im.b.Registry.Config(ctx, ref, platform)
+	if err != nil {
+		if localErr == nil && im.o.Pull == PullNewer && errors.Is(err, registry.ErrUnreachable) {
+			return local, nil
+		}
+		return nil, fmt.Errorf("%s: failed to resolve source metadata: %w", name, err)
+	}
+	img := &image{ref: ref, platform: platform, config: config, chain: chainID(config)}
+	if localErr == nil && local.chain == img.chain {
+		img.layer = local.layer
+		img.once.Do(func() {})
+	}
+	return img, nil
+}
+
+// source says where r is to be found and for which platform.
+func (im *images) source(r dockerfile.ImageRequest) (string, ocispec.Platform, error) {
+	platform := im.o.Platform
+	if r.Platform != "" {
+		p, err := platforms.Parse(r.Platform)
+		if err != nil {
+			return "", platform, fmt.Errorf("platform %q: %w", r.Platform, err)
+		}
+		platform = p
+	}
+	if r.Context == "" {
+		return r.Ref, platform, nil
+	}
+	value, ok := im.o.NamedContexts[r.Context]
+	if !ok {
+		return "", platform, fmt.Errorf("build context %q is not defined; add --build-context %s=...", r.Context, r.Context)
+	}
+	return value, platform, nil
+}
+
+// local finds an image that is already in the store. Only registry references
+// are looked for: an archive or a layout is always read, it is near anyway.
+func (im *images) local(r dockerfile.ImageRequest, name string, platform ocispec.Platform) (*image, error) {
+	ref, err := registry.ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	if !ref.IsRegistry() {
+		return nil, layers.ErrNotFound
+	}
+	stored, err := im.b.Store.Image(ref.Name())
+	if err != nil {
+		// A name as the user wrote it also finds what was built here:
+		// FROM app is localhost/app before it is docker.io/library/app.
+		short, ok := ref.ShortName()
+		if !ok {
+			return nil, err
+		}
+		if stored, err = im.b.Store.Image("localhost/" + short); err != nil {
+			return nil, err
+		}
+	}
+	if !samePlatform(stored.Config.Platform, platform) {
+		return nil, layers.ErrNotFound
+	}
+	img := &image{ref: ref, platform: platform, config: stored.Config, chain: chainID(stored.Config), layer: stored.Layer}
+	img.once.Do(func() {})
+	return img, nil
+}
+
+// samePlatform reports whether an image for have runs where want is asked
+// for. A config that names no architecture is taken as it is.
+func samePlatform(have, want ocispec.Platform) bool {
+	if have.Architecture == "" || want.Architecture == "" {
+		return true
+	}
+	return platforms.NewMatcher(platforms.Normalize(want)).Match(platforms.Normalize(have))
+}
+
+// chainID identifies the layers of an image by content; "" for none.
+func chainID(c dockerspec.DockerOCIImage) digest.Digest {
+	if len(c.RootFS.DiffIDs) == 0 {
+		return ""
+	}
+	return identity.ChainID(c.RootFS.DiffIDs)
+}
+
+// top fetches the image's layers, if they are not in the store, and returns
+// the topmost.
+func (img *image) top(ctx context.Context, b *Builder, v *vertex) (string, error) {
+	img.once.Do(func() {
+		client := *b.Registry
+		client.Progress = func(p registry.Progress) {
+			v.progress(string(p.Blob), p.Offset, p.Total)
+		}
+		pulled, err := client.Pull(ctx, img.ref, registry.PullOptions{Platform: img.platform})
+		if err != nil {
+			img.err = fmt.Errorf("pull %s: %w", img.ref, err)
+			return
+		}
+		img.layer = pulled.Layer
+	})
+	return img.layer, img.err
+}

@@ -1,0 +1,93 @@
+package builder
+
+import (
+	"log/slog"
+
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"cooper/dockerfile"
+	"cooper/layers"
+	"cooper/registry"
+	"cooper/run"
+)
+
+// Builder builds images into a store. Its fields are set before the first
+// Build; Build may then be called concurrently.
+type Builder struct {
+	Store *layers.Store
+	// Registry resolves and pulls base images.
+	Registry *registry.Client
+	// Runtime runs RUN steps.
+	Runtime *run.Runtime
+	// Events receives what happens; nil is silence.
+	Events func(Event)
+	// Log receives detail for debugging; nil discards it.
+	Log *slog.Logger
+}
+
+// Options say what to build. The zero value of every field is useful except
+// Dockerfile.
+type Options struct {
+	// ContextDir is the build context; "" means there is none, and a COPY
+	// from it fails.
+	ContextDir string
+	// Dockerfile is the source, DockerfileName its name in messages.
+	Dockerfile     []byte
+	DockerfileName string
+	// Ignore hides files of the context; nil hides none.
+	Ignore *dockerfile.Ignore
+	// IgnoreName is the ignore file's name in the display.
+	IgnoreName string
+	// Tags name the image: "app", "localhost:5000/app:v1". None leaves an
+	// image known by its ID only.
+	Tags []string
+	// Target is the stage to build; "" is the last.
+	Target string
+	// BuildArgs are --build-arg values.
+	BuildArgs map[string]string
+	// Labels are added to the image last.
+	Labels map[string]string
+	// NamedContexts are --build-context values by name.
+	NamedContexts map[string]string
+	// NoCache runs every step even if a record would give its layer.
+	NoCache bool
+	// Pull says when base images are fetched.
+	Pull PullPolicy
+	// Platform is the target platform; zero is the host's.
+	Platform ocispec.Platform
+	// Network is the default network of RUN steps: "", "default", "host"
+	// or "none".
+	Network string
+}
+
+// PullPolicy says when a base image is fetched from its registry.
+type PullPolicy string
+
+// The policies. The zero value is PullMissing.
+const (
+	PullMissing PullPolicy = "missing"
+	PullAlways  PullPolicy = "always"
+	PullNever   PullPolicy = "never"
+	PullNewer   PullPolicy = "newer"
+)
+
+// Result is a finished build.
+type Result struct {
+	Image layers.Image
+	// Warnings are the checks that the Dockerfile did not pass.
+	Warnings []dockerfile.Warning
+}
+
+// fill puts the defaults into o.
+func (o *Options) fill() {
+	if o.DockerfileName == "" {
+		o.DockerfileName = "Dockerfile"
+	}
+	if o.Platform.Architecture == "" {
+		o.Platform = platforms.DefaultSpec()
+	}
+	if o.Pull == "" {
+		o.Pull = PullMissing
+	}
+}

@@ -1,0 +1,123 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"cooper/dockerfile"
+	"cooper/layers"
+)
+
+// finish writes the image that the target stage has come to.
+func (bd *build) finish(ctx context.Context, plan *dockerfile.Plan) (_ layers.Image, err error) {
+	v := bd.report.start("exporting to image")
+	defer func() { v.end(false, -1, err) }()
+	target := bd.stages[len(bd.stages)-1]
+	parent, err := target.parent(ctx, v)
+	if err != nil {
+		return layers.Image{}, err
+	}
+	top, err := settled(ctx, parent)
+	if err != nil {
+		return layers.Image{}, err
+	}
+	config := target.spec.Config
+	if config.RootFS, err = bd.rootFS(top); err != nil {
+		return layers.Image{}, err
+	}
+	config.History = target.timedHistory(time.Now())
+	created := lastCreated(config.History)
+	config.Created = &created
+	names, err := normalNames(bd.o.Tags)
+	if err != nil {
+		return layers.Image{}, err
+	}
+	img, err := bd.b.Store.CreateImage(ctx, layers.ImageOptions{
+		Names: names, Layer: top.ID, Config: config, Created: created,
+	})
+	if err != nil {
+		return layers.Image{}, err
+	}
+	fmt.Fprintf(logWriter{v, 2}, "writing image sha256:%s\n", img.ID)
+	for _, n := range names {
+		fmt.Fprintf(logWriter{v, 2}, "naming to %s\n", n)
+	}
+	return img, nil
+}
+
+// settled waits for a layer that is still being committed.
+func settled(ctx context.Context, p layers.Parent) (layers.Layer, error) {
+	if p == nil {
+		return layers.Layer{}, nil
+	}
+	return p.Wait(ctx)
+}
+
+// rootFS lists the DiffIDs of the layers up to top.
+func (bd *build) rootFS(top layers.Layer) (ocispec.RootFS, error) {
+	fs := ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
+	if top.ID == "" {
+		return fs, nil
+	}
+	chain, err := bd.b.Store.Chain(top.ID)
+	if err != nil {
+		return fs, err
+	}
+	for _, l := range chain {
+		fs.DiffIDs = append(fs.DiffIDs, l.DiffID)
+	}
+	return fs, nil
+}
+
+// timedHistory gives every entry its time. An entry without a layer takes that
+// of the one before it, so that building again from cache gives the same image
+// to the byte.
+func (s *stage) timedHistory(now time.Time) []ocispec.History {
+	out := make([]ocispec.History, len(s.history))
+	last := firstCreated(s.history, now)
+	for i, h := range s.history {
+		if h.Created == nil {
+			t := last
+			h.Created = &t
+		}
+		last = *h.Created
+		out[i] = h.History
+	}
+	return out
+}
+
+// firstCreated is the earliest known time in h, now if there is none.
+func firstCreated(h []pendingHistory, now time.Time) time.Time {
+	for _, e := range h {
+		if e.Created != nil {
+			return *e.Created
+		}
+	}
+	return now.UTC()
+}
+
+// lastCreated is when the last entry of h was made; an image without history
+// is made now.
+func lastCreated(h []ocispec.History) time.Time {
+	if len(h) == 0 {
+		return time.Now().UTC()
+	}
+	return h[len(h)-1].Created.UTC()
+}
+
+// normalNames makes full names of tags: "app" is localhost/app:latest.
+func normalNames(tags []string) ([]string, error) {
+	var out []string
+	for _, t := range tags {
+		n, err := layers.NormalizeName(t)
+		if err != nil {
+			return nil, fmt.Errorf("tag %q: %w", t, err)
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}

@@ -1,0 +1,79 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+
+	"github.com/containerd/platforms"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"cooper/dockerfile"
+)
+
+// maxPlanRounds bounds how often resolved images may name further ones: a
+// base's ONBUILD triggers are the only way, and they can't nest.
+const maxPlanRounds = 8
+
+// plan parses the Dockerfile and resolves every image config it needs, all
+// that are known to be missing at once.
+func (b *Builder) plan(ctx context.Context, o *Options, im *images) (*dockerfile.Plan, error) {
+	file, err := dockerfile.Parse(o.DockerfileName, o.Dockerfile)
+	if err != nil {
+		return nil, err
+	}
+	contexts := maps.Clone(o.NamedContexts)
+	known := map[dockerfile.ImageRequest]*dockerspec.DockerOCIImage{}
+	for range maxPlanRounds {
+		plan, err := file.Plan(dockerfile.PlanOptions{
+			Target:         o.Target,
+			BuildArgs:      o.BuildArgs,
+			Labels:         o.Labels,
+			BuildPlatform:  platforms.DefaultSpec(),
+			TargetPlatform: o.Platform,
+			Contexts:       contexts,
+			Images:         known,
+			Network:        o.Network,
+			Ignore:         o.Ignore,
+		})
+		if err != nil || len(plan.Missing) == 0 {
+			return plan, err
+		}
+		if err := resolveAll(ctx, im, plan, known); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errors.New("the base images' ONBUILD triggers name ever more images")
+}
+
+// resolveAll finds all configs that plan misses concurrently and adds them to
+// known.
+func resolveAll(ctx context.Context, im *images, plan *dockerfile.Plan, known map[dockerfile.ImageRequest]*dockerspec.DockerOCIImage) error {
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	for _, r := range plan.Missing {
+		g.Go(func() error {
+			config, err := im.config(ctx, r)
+			mu.Lock()
+			defer mu.Unlock()
+			known[r] = config
+			return im.o.locate(plan, r, err)
+		})
+	}
+	return g.Wait()
+}
+
+// locate adds the line that asks for the image r to err.
+func (o *Options) locate(plan *dockerfile.Plan, r dockerfile.ImageRequest, err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, use := range plan.Images {
+		if use.Request == r {
+			return &dockerfile.Error{File: o.DockerfileName, Source: o.Dockerfile, Location: use.Location, Err: err}
+		}
+	}
+	return err
+}

@@ -1,0 +1,207 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"cooper/dockerfile"
+	"cooper/layers"
+)
+
+// source is something that COPY, ADD and mounts read from.
+type source struct {
+	view *layers.View
+	// local is true for a directory of the user's: its files get owner
+	// 0:0, as BuildKit's do, and its ignore file and stat cache are used.
+	local  bool
+	ignore *dockerfile.Ignore
+	stat   *layers.StatCache
+	// key names the content of an immutable source, "" for a local one.
+	key digest.Digest
+	// place completes "... not found in %s".
+	place string
+}
+
+// sources opens each directory that the build reads once.
+type sources struct {
+	bd   *build
+	mu   sync.Mutex
+	dirs map[string]*source
+	open []*layers.View
+}
+
+func newSources(bd *build) *sources {
+	return &sources{bd: bd, dirs: map[string]*source{}}
+}
+
+// close releases the views and saves what was learned about file contents.
+// A stat cache that can't be saved costs time, not correctness.
+func (ss *sources) close() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for _, s := range ss.dirs {
+		if s.stat != nil {
+			_ = s.stat.Save()
+		}
+	}
+	for _, v := range ss.open {
+		_ = v.Close()
+	}
+}
+
+// get opens what from names. For stages and images it may have to wait or to
+// fetch layers, so steps ask for the key first.
+func (ss *sources) get(ctx context.Context, v *vertex, from dockerfile.Source) (*source, error) {
+	switch {
+	case from.Scratch:
+		view, err := layers.OpenView()
+		return &source{view: view, key: "scratch", place: "scratch"}, err
+	case from.Context:
+		if ss.bd.o.ContextDir == "" {
+			return nil, errors.New("there is no build context to copy from; give the directory as the last argument")
+		}
+		return ss.dir(ss.bd.o.ContextDir, ss.bd.o.Ignore, "the build context")
+	case from.Named != nil:
+		return ss.named(ctx, v, *from.Named)
+	case from.Image != nil:
+		return ss.image(ctx, v, *from.Image)
+	}
+	st := ss.bd.stages[from.Stage]
+	if err := st.wait(ctx); err != nil {
+		return nil, err
+	}
+	view, err := st.view(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	ss.release(view)
+	return &source{view: view, key: st.at.key, place: "stage " + st.label()}, nil
+}
+
+// key names the content of from without opening it; "" for a local directory.
+func (ss *sources) key(ctx context.Context, from dockerfile.Source) (digest.Digest, error) {
+	switch {
+	case from.Scratch:
+		return "scratch", nil
+	case from.Context:
+		return "", nil
+	case from.Named != nil:
+		if _, ok := ss.namedDir(from.Named.Context); ok {
+			return "", nil
+		}
+		return ss.imageKey(ctx, *from.Named)
+	case from.Image != nil:
+		return ss.imageKey(ctx, *from.Image)
+	}
+	st := ss.bd.stages[from.Stage]
+	if err := st.wait(ctx); err != nil {
+		return "", err
+	}
+	return st.at.key, nil
+}
+
+func (ss *sources) imageKey(ctx context.Context, r dockerfile.ImageRequest) (digest.Digest, error) {
+	img, err := ss.bd.images.get(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	return img.chain, nil
+}
+
+// release closes view when the build ends.
+func (ss *sources) release(view *layers.View) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.open = append(ss.open, view)
+}
+
+// dir opens a local directory with its stat cache.
+func (ss *sources) dir(dir string, ignore *dockerfile.Ignore, place string) (*source, error) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if s, ok := ss.dirs[dir]; ok {
+		return s, nil
+	}
+	view, err := layers.OpenView(dir)
+	if err != nil {
+		return nil, err
+	}
+	ss.open = append(ss.open, view)
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	stat, err := ss.bd.b.Store.StatCache(abs)
+	if err != nil {
+		return nil, err
+	}
+	s := &source{view: view, local: true, ignore: ignore, stat: stat, place: place}
+	ss.dirs[dir] = s
+	return s, nil
+}
+
+// namedDir returns the directory behind a named context that is one.
+func namedDir(o *Options, name string) (string, bool) {
+	value := o.NamedContexts[name]
+	if value == "" || strings.Contains(value, "://") {
+		return "", false
+	}
+	st, err := os.Stat(value)
+	return value, err == nil && st.IsDir()
+}
+
+func (ss *sources) namedDir(name string) (string, bool) { return namedDir(ss.bd.o, name) }
+
+// named opens a --build-context: a directory with its own ignore file, or an
+// image.
+func (ss *sources) named(ctx context.Context, v *vertex, r dockerfile.ImageRequest) (*source, error) {
+	name := r.Context
+	dir, ok := ss.namedDir(name)
+	if !ok {
+		return ss.image(ctx, v, r)
+	}
+	var ignore *dockerfile.Ignore
+	data, err := os.ReadFile(filepath.Join(dir, ".dockerignore"))
+	switch {
+	case err == nil:
+		if ignore, err = dockerfile.ParseIgnore(data); err != nil {
+			return nil, fmt.Errorf("build context %s: .dockerignore: %w", name, err)
+		}
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, err
+	}
+	return ss.dir(dir, ignore, "build context "+name)
+}
+
+// image opens an image's files, fetching its layers if they are not here.
+func (ss *sources) image(ctx context.Context, v *vertex, r dockerfile.ImageRequest) (*source, error) {
+	img, err := ss.bd.images.get(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	top, err := img.top(ctx, ss.bd.b, v)
+	if err != nil {
+		return nil, err
+	}
+	view, err := ss.bd.b.Store.View(top)
+	if err != nil {
+		return nil, err
+	}
+	ss.release(view)
+	return &source{view: view, key: img.chain, place: "image " + img.ref.String()}, nil
+}
+
+// label is how messages call a stage.
+func (s *stage) label() string {
+	if s.spec.Name != "" {
+		return s.spec.Name
+	}
+	return fmt.Sprint(s.spec.Index)
+}

@@ -1,0 +1,308 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"cooper/dockerfile"
+	"cooper/layers"
+)
+
+// position is where a stage stands: the key that names its content so far and
+// the layer that holds it, as far as that is there.
+type position struct {
+	key digest.Digest
+	// parent is the layer, or the commit that is making it. It is nil for
+	// an empty root and while base is set.
+	parent layers.Parent
+	// base is set until the first step that needs the base's files: its
+	// layers may not have been fetched yet.
+	base *image
+}
+
+// stage runs the steps of one stage of the plan.
+type stage struct {
+	*build
+	spec *dockerfile.Stage
+	// done is closed when the stage has ended; at, history and err are
+	// its goroutine's until then and read-only afterwards.
+	done    chan struct{}
+	at      position
+	history []pendingHistory
+	err     error
+}
+
+// pendingHistory is a history entry whose creation time is known when its
+// layer is.
+type pendingHistory struct {
+	ocispec.History
+	commit *layers.Commit
+}
+
+func newStage(b *build, spec *dockerfile.Stage) *stage {
+	return &stage{build: b, spec: spec, done: make(chan struct{})}
+}
+
+func isMetadata(op dockerfile.Op) bool {
+	_, ok := op.(*dockerfile.Metadata)
+	return ok
+}
+
+// run executes the stage and closes done.
+func (s *stage) run(ctx context.Context) error {
+	defer close(s.done)
+	s.err = s.execute(ctx)
+	return s.err
+}
+
+func (s *stage) execute(ctx context.Context) error {
+	for _, id := range s.spec.After {
+		if err := s.stages[id].wait(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	for i := range s.spec.Steps {
+		st := &s.spec.Steps[i]
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if err := s.step(ctx, st); err != nil {
+			return s.stepError(ctx, st, err)
+		}
+	}
+	return nil
+}
+
+// enter puts the stage on its base.
+func (s *stage) enter(ctx context.Context) error {
+	base := s.spec.Base
+	switch {
+	case base.Image != nil:
+		return s.enterImage(ctx)
+	case base.Scratch:
+	default:
+		below := s.stages[base.Stage]
+		if err := below.wait(ctx); err != nil {
+			return err
+		}
+		s.at = below.at
+		s.history = append(s.history, below.history...)
+	}
+	return nil
+}
+
+// enterImage puts the stage on an image, or on a directory that a named
+// context gives in its place.
+func (s *stage) enterImage(ctx context.Context) error {
+	req := *s.spec.Base.Image
+	if _, ok := s.sources.namedDir(req.Context); ok {
+		return s.step(ctx, &dockerfile.Step{
+			Name: s.spec.Base.Name, CreatedBy: "FROM " + req.Context, Location: s.spec.Location,
+			Op: &dockerfile.Copy{From: dockerfile.Source{Named: &req, Stage: -1}, Sources: []string{"/"}, Dest: "/"},
+		})
+	}
+	img, err := s.images.get(ctx, req)
+	if err != nil {
+		return err
+	}
+	v := s.report.start(s.spec.Base.Name)
+	s.at = position{key: img.chain, base: img}
+	s.history = append(s.history, historyOf(img.config.History)...)
+	v.end(true, -1, nil)
+	return nil
+}
+
+func historyOf(h []ocispec.History) []pendingHistory {
+	out := make([]pendingHistory, len(h))
+	for i := range h {
+		out[i].History = h[i]
+	}
+	return out
+}
+
+// wait blocks until the stage has ended and returns its error.
+func (s *stage) wait(ctx context.Context) error {
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// step executes one step.
+func (s *stage) step(ctx context.Context, st *dockerfile.Step) error {
+	if isMetadata(st.Op) {
+		s.record(st, time.Time{}, nil)
+		return nil
+	}
+	v := s.report.start(st.Name)
+	out, err := s.layerStep(ctx, v, st)
+	if err == nil {
+		s.record(st, out.created, out.commit)
+		s.at = out.at
+	}
+	v.end(out.cached, out.size, err)
+	return err
+}
+
+// record appends the step's history entry. Its time is that of the layer when
+// the layer came from the cache, and that of the commit otherwise.
+func (s *stage) record(st *dockerfile.Step, created time.Time, c *layers.Commit) {
+	if st.CreatedBy == "" {
+		return
+	}
+	h := ocispec.History{CreatedBy: st.CreatedBy, Comment: st.Comment, EmptyLayer: st.EmptyLayer}
+	if !created.IsZero() {
+		h.Created = &created
+	}
+	s.history = append(s.history, pendingHistory{History: h, commit: c})
+}
+
+// outcome is what a step that makes a layer comes to.
+type outcome struct {
+	at      position
+	created time.Time
+	commit  *layers.Commit // nil when the layer came from a record
+	cached  bool
+	size    int64 // of the layer in bytes, -1 while unknown
+}
+
+// work is one kind of step that makes a layer.
+type work interface {
+	// inputs digests what the step reads beside its parent; "" for
+	// nothing.
+	inputs(ctx context.Context) (digest.Digest, error)
+	// lazy reports that inputs costs as much as the work itself and that
+	// do finds the same digest on the way.
+	lazy() bool
+	// do makes the step's changes in sn. For lazy work it returns what
+	// inputs would have.
+	do(ctx context.Context, v *vertex, sn *layers.Snapshot) (digest.Digest, error)
+}
+
+// layerStep finds the step's layer in the cache or makes it.
+func (s *stage) layerStep(ctx context.Context, v *vertex, st *dockerfile.Step) (outcome, error) {
+	w, err := s.work(v, st)
+	if err != nil {
+		return outcome{size: -1}, err
+	}
+	step, err := stepKey(s.at.key, st.Op)
+	if err != nil {
+		return outcome{size: -1}, err
+	}
+	if w.lazy() && (s.o.NoCache || !s.seen(step)) {
+		return s.make(ctx, v, w, step, "")
+	}
+	in, err := w.inputs(ctx)
+	if err != nil {
+		return outcome{size: -1}, err
+	}
+	key := withInputs(step, in)
+	return s.flights.do(ctx, key, func() (outcome, error) {
+		if out, ok := s.lookup(key); ok {
+			return out, nil
+		}
+		return s.make(ctx, v, w, step, key)
+	})
+}
+
+// lookup finds the record of a step done before.
+func (s *stage) lookup(key layers.Key) (outcome, bool) {
+	if s.o.NoCache {
+		return outcome{}, false
+	}
+	rec, ok := s.b.Store.Lookup(key)
+	if !ok {
+		return outcome{}, false
+	}
+	layer, err := s.b.Store.Layer(rec.Layer)
+	if err != nil {
+		return outcome{}, false
+	}
+	return outcome{
+		at:      position{key: digest.Digest(key), parent: layer},
+		created: rec.Created, cached: true, size: layer.Size,
+	}, true
+}
+
+// make executes w on a fresh snapshot and commits it in the background.
+func (s *stage) make(ctx context.Context, v *vertex, w work, step digest.Digest, key layers.Key) (outcome, error) {
+	out := outcome{size: -1}
+	parent, err := s.parent(ctx, v)
+	if err != nil {
+		return out, err
+	}
+	sn, err := s.b.Store.Prepare(ctx, parent)
+	if err != nil {
+		return out, err
+	}
+	in, err := w.do(ctx, v, sn)
+	if err != nil {
+		return out, joinRemove(err, sn)
+	}
+	if key == "" {
+		key = withInputs(step, in)
+	}
+	out.commit = sn.Commit(context.WithoutCancel(ctx))
+	out.created = time.Now().UTC()
+	out.at = position{key: digest.Digest(key), parent: out.commit}
+	s.keep(v, out.commit, step, key, out.created)
+	return out, nil
+}
+
+func joinRemove(err error, sn *layers.Snapshot) error {
+	if rerr := sn.Remove(); rerr != nil {
+		return fmt.Errorf("%w (and removing the snapshot: %w)", err, rerr)
+	}
+	return err
+}
+
+// parent returns what the next snapshot stands on, fetching the base if this
+// is the first step that needs its files.
+func (s *stage) parent(ctx context.Context, v *vertex) (layers.Parent, error) {
+	if s.at.base != nil {
+		id, err := s.at.base.top(ctx, s.b, v)
+		if err != nil {
+			return nil, err
+		}
+		s.at.base = nil
+		if id == "" {
+			return nil, nil
+		}
+		l, err := s.b.Store.Layer(id)
+		if err != nil {
+			return nil, err
+		}
+		s.at.parent = l
+	}
+	return s.at.parent, nil
+}
+
+// view returns the files of the stage as it stands.
+func (s *stage) view(ctx context.Context, v *vertex) (*layers.View, error) {
+	p, err := s.parent(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	return viewOf(s.b.Store, p)
+}
+
+func viewOf(store *layers.Store, p layers.Parent) (*layers.View, error) {
+	switch p := p.(type) {
+	case nil:
+		return store.View("")
+	case layers.Layer:
+		return store.View(p.ID)
+	case *layers.Commit:
+		return p.View()
+	}
+	return nil, fmt.Errorf("no view of %T", p)
+}
