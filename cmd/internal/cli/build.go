@@ -1,0 +1,236 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"cooper/builder"
+	"cooper/cmd/internal/progress"
+	"cooper/registry"
+	"cooper/run"
+)
+
+// buildFlags are the flags of build as given.
+type buildFlags struct {
+	file          string
+	tags          []string
+	target        string
+	buildArgs     []string
+	buildContexts []string
+	labels        []string
+	noCache       bool
+	pull          string
+	platform      string
+	network       string
+	progress      string
+	quiet         bool
+	iidfile       string
+}
+
+const buildExample = `
+  @ .                                       Build the Dockerfile of this directory
+  @ -t app:1.2 -f deploy/Dockerfile .       Name the image, and the Dockerfile
+  @ --build-arg VERSION=3 --target test .   Set an ARG, build one stage
+  @ --build-context base=oci-layout://./base .
+                                            Take "FROM base" from a directory`
+
+// NewBuild makes the build command.
+func NewBuild(e *Env) *cobra.Command {
+	var f buildFlags
+	cmd := &cobra.Command{
+		Use:                   "build [OPTIONS] PATH",
+		Short:                 "Build an image from a Dockerfile",
+		Long:                  "Build an image from a Dockerfile and the files in the directory PATH.",
+		Example:               buildExample,
+		Version:               Version(),
+		DisableFlagsInUseLine: true,
+		Args:                  buildArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return e.build(cmd.Context(), &f, args[0])
+		},
+	}
+	f.declare(cmd.Flags())
+	e.commonFlags(cmd)
+	return cmd
+}
+
+// buildArgs requires the build context.
+func buildArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	err := errors.New("requires 1 argument: the directory to build, usually . (the current one)")
+	if len(args) > 1 {
+		err = fmt.Errorf("requires 1 argument, got %d: %s", len(args), strings.Join(args, " "))
+	}
+	return &usageError{cmd: cmd, err: err, status: statusError}
+}
+
+func (f *buildFlags) declare(fs *pflag.FlagSet) {
+	fs.SortFlags = false
+	fs.StringVarP(&f.file, "file", "f", "", "Read the Dockerfile from `FILE`; - is standard input (default PATH/Dockerfile)")
+	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "Give the image a `NAME[:TAG]` (repeatable)")
+	fs.StringVar(&f.target, "target", "", "Build the `STAGE` and what it needs (default the last)")
+	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "Set an ARG: `NAME[=VALUE]`; without a value, that of the environment (repeatable)")
+	fs.StringArrayVar(&f.buildContexts, "build-context", nil, "Add a context or replace an image: `NAME=VALUE`, a directory, docker-image://IMAGE, oci-layout://DIR (repeatable)")
+	fs.StringArrayVar(&f.labels, "label", nil, "Add a label to the image: `NAME=VALUE` (repeatable)")
+	fs.BoolVar(&f.noCache, "no-cache", false, "Run every step, whatever the cache holds")
+	pullFlag(fs, &f.pull, "Fetch base images: `POLICY` missing, always, never or newer (default missing; --pull alone means always)")
+	fs.StringVar(&f.platform, "platform", "", "Build for `OS/ARCH[/VARIANT]` (default this machine's)")
+	fs.StringVar(&f.network, "network", "", "Network of RUN steps, `MODE` host or none (default host)")
+	fs.StringVar(&f.progress, "progress", "auto", "Show progress as `TYPE` auto, plain, tty or quiet")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print only the image ID")
+	fs.StringVar(&f.iidfile, "iidfile", "", "Write the image ID to `FILE`")
+}
+
+// pullFlag declares --pull, which may stand alone.
+func pullFlag(fs *pflag.FlagSet, value *string, usage string) {
+	fs.StringVar(value, "pull", "", usage)
+	fs.Lookup("pull").NoOptDefVal = string(builder.PullAlways)
+}
+
+// parsePull reads the value of --pull. Docker's true and false are understood.
+func parsePull(s string) (builder.PullPolicy, error) {
+	switch p := builder.PullPolicy(s); p {
+	case "", "false":
+		return builder.PullMissing, nil
+	case "true":
+		return builder.PullAlways, nil
+	case builder.PullMissing, builder.PullAlways, builder.PullNever, builder.PullNewer:
+		return p, nil
+	}
+	return "", fmt.Errorf("invalid pull policy %q: want missing, always, never or newer", s)
+}
+
+// options turns the flags into builder.Options; the Dockerfile and the ignore
+// file are still to be read.
+func (f *buildFlags) options(dir string, lookupEnv func(string) (string, bool)) (builder.Options, error) {
+	o := builder.Options{ContextDir: dir, Tags: f.tags, Target: f.target, NoCache: f.noCache}
+	var err error
+	if o.Pull, err = parsePull(f.pull); err != nil {
+		return o, err
+	}
+	if o.BuildArgs, err = buildArgMap(f.buildArgs, lookupEnv); err != nil {
+		return o, err
+	}
+	if o.Labels, err = pairs("label", f.labels); err != nil {
+		return o, err
+	}
+	if o.NamedContexts, err = pairs("build context", f.buildContexts); err != nil {
+		return o, err
+	}
+	for name, value := range o.NamedContexts {
+		if value == "" {
+			return o, fmt.Errorf("invalid build context %q: want NAME=VALUE", name)
+		}
+	}
+	switch f.network {
+	case "", "default", "host", "none":
+		o.Network = f.network
+	default:
+		return o, fmt.Errorf("invalid network %q: want host or none", f.network)
+	}
+	if f.platform != "" {
+		if strings.Contains(f.platform, ",") {
+			return o, errors.New("several platforms in one build are not supported yet: give one")
+		}
+		if o.Platform, err = platforms.Parse(f.platform); err != nil {
+			return o, fmt.Errorf("invalid platform %q: want OS/ARCH[/VARIANT], such as linux/arm64", f.platform)
+		}
+	}
+	return o, nil
+}
+
+// buildArgMap reads --build-arg values. A name alone takes the value of the
+// environment and, as with docker, is left out where that has none.
+func buildArgMap(args []string, lookupEnv func(string) (string, bool)) (map[string]string, error) {
+	m := make(map[string]string, len(args))
+	for _, arg := range args {
+		name, value, found := strings.Cut(arg, "=")
+		if name == "" {
+			return nil, fmt.Errorf("invalid build argument %q: want NAME=VALUE", arg)
+		}
+		if !found {
+			if value, found = lookupEnv(name); !found {
+				continue
+			}
+		}
+		m[name] = value
+	}
+	return m, nil
+}
+
+// pairs reads NAME=VALUE flags of a kind; a missing value is empty.
+func pairs(kind string, values []string) (map[string]string, error) {
+	m := make(map[string]string, len(values))
+	for _, v := range values {
+		name, value, _ := strings.Cut(v, "=")
+		if name == "" {
+			return nil, fmt.Errorf("invalid %s %q: want NAME=VALUE", kind, v)
+		}
+		m[name] = value
+	}
+	return m, nil
+}
+
+// build is the build command.
+func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error {
+	mode, err := progress.ParseMode(f.progress)
+	if err != nil {
+		return err
+	}
+	if f.quiet {
+		mode = progress.Quiet
+	}
+	dir, err := contextDir(contextArg)
+	if err != nil {
+		return err
+	}
+	o, err := f.options(dir, e.LookupEnv)
+	if err != nil {
+		return err
+	}
+	store, err := e.Store(ctx) // may start the process anew: nothing is read from standard input before
+	if err != nil {
+		return err
+	}
+	if err := e.readSources(&o, f.file); err != nil {
+		return err
+	}
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	runtime := run.NewRuntime(run.RuntimeOptions{})
+	defer runtime.Close()
+	display := progress.New(e.Stderr, progress.Options{Mode: mode})
+	defer display.Close()
+	b := &builder.Builder{Store: store, Registry: &registry.Client{Store: store}, Runtime: runtime, Events: display.Event}
+	result, err := b.Build(ctx, o)
+	display.Close()
+	if err != nil {
+		return err
+	}
+	return e.built(result, f.iidfile, mode)
+}
+
+// built reports a finished build: its warnings, and its image where asked for.
+func (e *Env) built(r *builder.Result, iidfile string, mode progress.Mode) error {
+	id := "sha256:" + r.Image.ID
+	if iidfile != "" {
+		if err := os.WriteFile(iidfile, []byte(id), 0o666); err != nil {
+			return fmt.Errorf("write the image ID: %w", err)
+		}
+	}
+	if mode == progress.Quiet {
+		_, err := fmt.Fprintln(e.Stdout, id)
+		return err
+	}
+	printWarnings(e.Stderr, r.Warnings)
+	return nil
+}

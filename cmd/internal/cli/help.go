@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+// The sections of a command's options in its help. Flags are in sectionOptions
+// unless marked.
+const (
+	sectionOptions   = "Options"
+	sectionResources = "Resources"
+	sectionSecurity  = "Security"
+	sectionStore     = "Store options"
+)
+
+// sectionKey marks a flag with its section in pflag.Flag.Annotations.
+const sectionKey = "section"
+
+// markSection puts f into a section.
+func markSection(f *pflag.Flag, section string) {
+	if f.Annotations == nil {
+		f.Annotations = make(map[string][]string)
+	}
+	f.Annotations[sectionKey] = []string{section}
+}
+
+// markSections puts flags by name into a section.
+func markSections(fs *pflag.FlagSet, section string, names ...string) {
+	for _, name := range names {
+		markSection(fs.Lookup(name), section)
+	}
+}
+
+// help prints a command's help. It is written out rather than made from
+// cobra's template, which would be parsed for it.
+func help(cmd *cobra.Command, _ []string) {
+	var b strings.Builder
+	about := cmd.Long
+	if about == "" {
+		about = cmd.Short
+	}
+	fmt.Fprintf(&b, "%s\n", strings.TrimSpace(about))
+	if cmd.Runnable() {
+		fmt.Fprintf(&b, "\nUsage:  %s\n", cmd.UseLine())
+	} else {
+		fmt.Fprintf(&b, "\nUsage:  %s COMMAND\n", cmd.CommandPath())
+	}
+	if cmd.Example != "" {
+		fmt.Fprintf(&b, "\nExamples:\n%s\n", strings.ReplaceAll(strings.Trim(cmd.Example, "\n"), "@ ", cmd.CommandPath()+" "))
+	}
+	helpCommands(&b, cmd)
+	helpOptions(&b, cmd)
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "\nRun '%s COMMAND --help' for more about a command\n", cmd.CommandPath())
+	}
+	io.WriteString(cmd.OutOrStdout(), b.String())
+}
+
+// helpCommands lists the commands below cmd.
+func helpCommands(b *strings.Builder, cmd *cobra.Command) {
+	if !cmd.HasAvailableSubCommands() {
+		return
+	}
+	b.WriteString("\nCommands:\n")
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			fmt.Fprintf(b, "  %-10s %s\n", sub.Name(), sub.Short)
+		}
+	}
+}
+
+// helpOptions lists cmd's flags, section by section.
+func helpOptions(b *strings.Builder, cmd *cobra.Command) {
+	width := 80
+	if f, ok := cmd.OutOrStdout().(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
+			width = max(60, min(w, 110))
+		}
+	}
+	sections := make(map[string]*pflag.FlagSet)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		name := sectionOptions
+		if marked := f.Annotations[sectionKey]; len(marked) > 0 {
+			name = marked[0]
+		}
+		if sections[name] == nil {
+			sections[name] = pflag.NewFlagSet(name, pflag.ContinueOnError)
+		}
+		sections[name].AddFlag(f)
+	})
+	for _, name := range []string{sectionOptions, sectionResources, sectionSecurity, sectionStore} {
+		if fs := sections[name]; fs != nil && fs.HasAvailableFlags() {
+			fmt.Fprintf(b, "\n%s:\n%s", name, fs.FlagUsagesWrapped(width))
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"cooper/builder"
+	"cooper/layers"
+	"cooper/run"
+)
+
+const runExample = `
+  @ app                            Run the image's own command
+  @ -it debian:12 bash             A shell on a terminal
+  @ -v ./src:/src:ro app make -C /src
+  @ -e DEBUG=1 --network none -m 512m app`
+
+// NewRun makes the run command.
+func NewRun(e *Env) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+		Short: "Run a command in a new container",
+		Long: `Run a command in a new container made from IMAGE, in the foreground.
+
+The container and what it wrote are removed when the command ends; the exit
+status is the command's. 125 means that run itself failed, 126 that the command
+can't be executed, 127 that it was not found.`,
+		Example:               runExample,
+		Version:               Version(),
+		DisableFlagsInUseLine: true,
+		Args:                  minArgs(1, statusRun),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.entrypointSet = cmd.Flags().Changed("entrypoint")
+			err := e.run(cmd.Context(), &f, args[0], args[1:])
+			var status *exitStatus
+			if err != nil && !errors.As(err, &status) {
+				err = &exitStatus{status: startStatus(err), err: err}
+			}
+			return err
+		},
+	}
+	f.declare(cmd.Flags())
+	cmd.Flags().SetInterspersed(false)
+	e.commonFlags(cmd)
+	return cmd
+}
+
+// run is the run command. The error says the exit status.
+func (e *Env) run(ctx context.Context, f *runFlags, name string, command []string) (err error) {
+	if f.terminal && f.interactive && !terminal(e.Stdin) {
+		return withHint(&exitStatus{status: statusError, err: errors.New("the input device is not a TTY")},
+			"Leave out -t, or give it a terminal as standard input.")
+	}
+	request, err := f.request(e.LookupEnv)
+	if err != nil {
+		return err
+	}
+	store, err := e.Store(ctx)
+	if err != nil {
+		return err
+	}
+	runtime := run.NewRuntime(run.RuntimeOptions{})
+	runtime.Start()
+	defer func() { err = errors.Join(err, runtime.Close()) }()
+	image, err := e.imageToRun(ctx, store, name, request.pull, request.platform)
+	if err != nil {
+		return err
+	}
+	config, err := request.config(image.Config, f.entrypointGiven(), command)
+	if err != nil {
+		return err
+	}
+	c := container{store: store, runtime: runtime, image: image, config: config, mounts: request.mounts}
+	if f.interactive {
+		c.stdin = e.Stdin
+	}
+	status, err := e.start(ctx, c)
+	if err != nil {
+		return err
+	}
+	if status.OOMKilled {
+		fmt.Fprintln(e.Stderr, "The kernel ended the container for lack of memory (see -m).")
+	}
+	if status.ExitCode != 0 {
+		return &exitStatus{status: status.ExitCode}
+	}
+	return nil
+}
+
+// imageToRun finds an image in the store or pulls it, as policy says.
+func (e *Env) imageToRun(ctx context.Context, store *layers.Store, name string, policy builder.PullPolicy, platform ocispec.Platform) (layers.Image, error) {
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	if policy == builder.PullMissing || policy == builder.PullNever {
+		image, err := store.Image(name)
+		if err == nil || !errors.Is(err, layers.ErrNotFound) {
+			return image, err
+		}
+		if policy == builder.PullNever {
+			return image, withHint(fmt.Errorf("image %s is not in the store", name), "Pull or build it first, or leave out --pull=never.")
+		}
+		fmt.Fprintf(e.Stderr, "Unable to find image '%s' locally\n", name)
+	}
+	return e.pull(ctx, store, name, pullSettings{platform: platform, newer: policy == builder.PullNewer})
+}
+
+// container is what is known of a container before it starts.
+type container struct {
+	store   *layers.Store
+	runtime *run.Runtime
+	image   layers.Image
+	config  *run.Config
+	mounts  []mountRequest
+	stdin   *os.File
+}
+
+// start runs c on a snapshot of its image to its end, and removes what was made
+// for it.
+func (e *Env) start(ctx context.Context, c container) (status run.Status, err error) {
+	top, err := c.store.Layer(c.image.Layer)
+	if err != nil {
+		return status, err
+	}
+	snapshot, err := c.store.Prepare(ctx, top)
+	if err != nil {
+		return status, err
+	}
+	defer func() { err = errors.Join(err, snapshot.Remove()) }()
+	view, err := snapshot.View()
+	if err != nil {
+		return status, err
+	}
+	defer view.Close()
+	volumes := &volumes{store: c.store, view: view}
+	defer func() { err = errors.Join(err, volumes.remove()) }()
+	if err := volumes.add(ctx, c.config, c.mounts, c.image.Config.Config.Volumes); err != nil {
+		return status, err
+	}
+	ctx, signals, stop := forward(ctx)
+	defer stop()
+	return c.runtime.Run(ctx, run.Task{
+		Rootfs:  snapshot.Rootfs(),
+		View:    view,
+		Config:  c.config,
+		Stdin:   c.stdin,
+		Stdout:  e.Stdout,
+		Stderr:  e.Stderr,
+		Signals: signals,
+	})
+}
+
+// maxInterrupts is how many SIGINT and SIGTERM a container may ignore; the next
+// ends it.
+const maxInterrupts = 3
+
+// forward returns the signals that a container's first process is to get, and a
+// context that ends when it has ignored too many.
+func forward(parent context.Context) (ctx context.Context, signals <-chan os.Signal, stop func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	in, out := make(chan os.Signal, 16), make(chan os.Signal, 16)
+	signal.Notify(in)
+	done := make(chan struct{})
+	go func() {
+		for interrupts := 0; ; {
+			var sig os.Signal
+			select {
+			case <-done:
+				return
+			case sig = <-in:
+			}
+			switch sig {
+			case syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG, syscall.SIGWINCH:
+				continue // ours, or followed by run itself
+			case syscall.SIGINT, syscall.SIGTERM:
+				if interrupts++; interrupts >= maxInterrupts {
+					cancel(interruption{sig.(syscall.Signal)})
+				}
+			}
+			select {
+			case out <- sig:
+			default: // the container does not keep up
+			}
+		}
+	}()
+	return ctx, out, func() {
+		signal.Stop(in)
+		close(done)
+		cancel(nil)
+	}
+}
