@@ -92,7 +92,7 @@ func (v *View) Stat(name string) (Info, error) {
 
 func (v *View) stat(op, name string, follow bool) (Info, error) {
 	loc, err := v.locate(name, follow)
-	if err == nil && loc.missing {
+	if err == nil {
 		err = loc.why
 	}
 	if err != nil {
@@ -103,8 +103,8 @@ func (v *View) stat(op, name string, follow bool) (Info, error) {
 
 // Resolve returns the path that name leads to: relative to the root, clean,
 // and free of symbolic links, those in its last element included. What does
-// not exist is kept as it is, so that the result can be created. The root is
-// ".". Too many links are an error that answers errors.Is(err, unix.ELOOP).
+// not exist is kept as it is, so that the result can be created; ".." after it
+// takes it away again. The root is ".". Too many links are an error that answers errors.Is(err, unix.ELOOP).
 func (v *View) Resolve(name string) (string, error) {
 	loc, err := v.locate(name, true)
 	if err != nil {
@@ -152,7 +152,7 @@ func (v *View) ReadFile(name string) (content []byte, err error) {
 // name.
 func (v *View) ReadDir(name string) ([]Info, error) {
 	loc, err := v.locate(name, true)
-	if err == nil && loc.missing {
+	if err == nil {
 		err = loc.why
 	}
 	if err == nil && !loc.info.IsDir() {

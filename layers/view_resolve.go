@@ -13,15 +13,14 @@ const maxLinks = 40
 
 // location is where a name leads.
 type location struct {
-	path    string // clean, without symbolic links before the last element
-	info    Info   // unless missing
-	missing bool
-	why     error // ENOENT or ENOTDIR, when missing
+	path string // clean, without symbolic links before the last element
+	info Info   // unless something is missing
+	why  error  // ENOENT or ENOTDIR, when something on the way is missing
 }
 
 // locate resolves name inside the root, following the last element as well if
 // follow is set. The error is about the lookup itself; a file that does not
-// exist is a location with missing set.
+// exist is a location that says why.
 func (v *View) locate(name string, follow bool) (location, error) {
 	todo := elements(name)
 	if loc, ok := v.locateDirect(todo); ok && !(follow && loc.info.IsSymlink()) {
@@ -68,7 +67,7 @@ type resolver struct {
 	stack []*place // the root first
 	names []string // of stack[1:]
 	tail  []string // elements that do not exist
-	why   error    // for the first of tail
+	why   error    // for the first that did not
 	links int
 }
 
@@ -124,9 +123,9 @@ func (r *resolver) run(todo []string, follow bool) (location, error) {
 			continue
 		}
 		if len(todo) == 0 {
-			return location{path: info.Path, info: info}, nil
+			return location{path: info.Path, info: info, why: r.why}, nil
 		}
-		r.tail, r.why = []string{name}, unix.ENOTDIR
+		r.miss(name, unix.ENOTDIR)
 	}
 	return r.end()
 }
@@ -147,10 +146,18 @@ func (r *resolver) step(name string, describe bool) (info Info, err error) {
 	}
 	info, err = r.v.lookup(top, r.dir(), name)
 	if err == unix.ENOENT {
-		r.tail, r.why = []string{name}, err
+		r.miss(name, unix.ENOENT)
 		return Info{}, nil
 	}
 	return info, err
+}
+
+// miss notes that name does not exist; what follows it is kept as it is.
+func (r *resolver) miss(name string, why error) {
+	r.tail = []string{name}
+	if r.why == nil {
+		r.why = why
+	}
 }
 
 // expand puts the target of a symbolic link before the remaining elements.
@@ -167,8 +174,8 @@ func (r *resolver) expand(target string, todo []string) ([]string, error) {
 // end describes the directory or the missing path that the walk came to.
 func (r *resolver) end() (location, error) {
 	dir := r.dir()
-	if len(r.tail) > 0 {
-		return location{path: path.Join(append([]string{dir}, r.tail...)...), missing: true, why: r.why}, nil
+	if r.why != nil {
+		return location{path: path.Join(append([]string{dir}, r.tail...)...), why: r.why}, nil
 	}
 	info, err := r.stack[len(r.stack)-1].describe(dir)
 	return location{path: dir, info: info}, err
