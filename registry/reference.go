@@ -38,6 +38,9 @@ type Reference struct {
 	latest bool // OCI: no tag given, "latest" is preferred (BuildKit's rule)
 }
 
+// schemePrefixes are the schemes that a name with a tag could be taken for.
+var schemePrefixes = []string{"oci:", "oci-archive:", "docker-archive:", "dir:", "containers-storage:"}
+
 // schemes maps the spellings to transports. BuildKit writes docker-image:// and
 // oci-layout://, skopeo and podman the others.
 var schemes = []struct {
@@ -122,9 +125,12 @@ func checkName(s string) error {
 
 // nameError explains why reference.ParseNormalizedNamed refused s.
 func nameError(s string, err error) error {
+	if lower := lowerName(s); lower != s {
+		if _, lowerErr := reference.ParseNormalizedNamed(lower); lowerErr == nil {
+			return fmt.Errorf("image names are lower case: try %q", lower)
+		}
+	}
 	switch {
-	case errors.Is(err, reference.ErrNameContainsUppercase):
-		return fmt.Errorf("image names are lower case: try %q", lowerName(s))
 	case len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "":
 		return errors.New("this is an image id, not a name: write containers-storage:ID")
 	case errors.Is(err, reference.ErrReferenceInvalidFormat):
@@ -255,9 +261,23 @@ func (r Reference) Transport() Transport { return r.transport }
 // if r is in a registry; else the name within the archive or store, or "".
 func (r Reference) Name() string { return r.name }
 
+// IsRegistry reports whether r is in a registry, not in a file or the store.
+func (r Reference) IsRegistry() bool { return r.transport == Docker }
+
 // Short reports whether r was written without a registry, so that registries.conf
 // has a say in what it means.
 func (r Reference) Short() bool { return r.short }
+
+// ShortName returns the name without docker.io/library/ or docker.io/, tag or
+// digest included ("alpine:latest"), and whether r can be written so at all. It
+// serves to find images of the store that have no registry in their name.
+func (r Reference) ShortName() (string, bool) {
+	if r.transport != Docker || r.Registry() != "docker.io" {
+		return "", false
+	}
+	name := r.familiar()
+	return name, isShort(name)
+}
 
 // Path returns the file or directory of a layout or archive, as it was written.
 func (r Reference) Path() string { return r.path }
@@ -283,10 +303,10 @@ func (r Reference) Digest() digest.Digest {
 // String returns a spelling that ParseReference reads back as r.
 func (r Reference) String() string {
 	switch {
-	case r.transport == Docker && r.short:
-		return r.familiar()
-	case r.transport == Docker:
+	case r.transport == Docker && !r.short:
 		return r.name
+	case r.transport == Docker:
+		return r.shortString()
 	case r.transport == OCI && (r.latest || r.digest != ""):
 		s := "oci-layout://" + r.path
 		if r.digest != "" {
@@ -301,6 +321,18 @@ func (r Reference) String() string {
 	s := string(r.transport) + ":" + r.path
 	if within := r.tag + r.name; within != "" {
 		s += ":" + within
+	}
+	return s
+}
+
+// shortString spells a name without a registry, which must not look like one of
+// the schemes: there are images named "dir" and "oci".
+func (r Reference) shortString() string {
+	s := r.familiar()
+	for _, scheme := range schemePrefixes {
+		if strings.HasPrefix(s, scheme) {
+			return "docker://" + s
+		}
 	}
 	return s
 }
