@@ -141,10 +141,11 @@ func (d *dispatcher) lintIgnored(op *Copy, src string) {
 		name = "Add"
 	}
 	src = path.Clean(src)
-	if (src == "." || src == "/") && !ignore.everything() {
-		return
+	ignored := ignore.Match(src)
+	if src == "." || src == "/" {
+		ignored = ignore.everything()
 	}
-	if ignore.Match(src) {
+	if ignored {
 		d.lint.Run(&linter.RuleCopyIgnoredFile, d.cmd.Location(), linter.RuleCopyIgnoredFile.Format(name, src))
 	}
 }

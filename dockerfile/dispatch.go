@@ -302,9 +302,10 @@ func (d *dispatcher) step(op Op, createdBy, text string, named bool) error {
 	return nil
 }
 
-// metadata appends a step that only changed the config.
+// metadata appends a step that only changed the config. By now the variables
+// may have other values than the instruction saw, so its text shows none.
 func (d *dispatcher) metadata(createdBy string) error {
-	return d.step(&Metadata{}, createdBy, d.text(d.source(), rawLex(d.lex), d.stage.env), false)
+	return d.step(&Metadata{}, createdBy, upperName(d.source()), false)
 }
 
 // source returns the instruction as it is written, continued lines joined.
@@ -321,6 +322,10 @@ func (d *dispatcher) text(code string, lex *shell.Lex, e shell.EnvGetter) string
 	if result, err := expand(lex, code, e); err == nil {
 		code = result.Result
 	}
+	return upperName(code)
+}
+
+func upperName(code string) string {
 	name, rest, ok := strings.Cut(code, " ")
 	if !ok {
 		return strings.ToUpper(name)

@@ -47,7 +47,7 @@ func Parse(name string, src []byte) (*File, error) {
 	}
 	parsed, err := parser.Parse(bytes.NewReader(src))
 	if err != nil {
-		return nil, f.fail(err, Location{})
+		return nil, f.fail(err, directiveLocation(err))
 	}
 	f.ast, f.escape, f.warnings = parsed.AST, parsed.EscapeToken, parsed.Warnings
 	for _, node := range f.ast.Children {
@@ -62,7 +62,7 @@ func Parse(name string, src []byte) (*File, error) {
 			f.after = append(f.after, after)
 		}
 	}
-	f.stages, _, err = f.instructions(nil)
+	f.stages, _, err = f.instructions(silent())
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +120,18 @@ func takeAfter(node *parser.Node) ([]string, error) {
 	}
 	node.Flags = rest
 	return after, nil
+}
+
+// directiveLocation returns where a directive is wrong, which BuildKit's parser
+// reports one line too early. It is zero for other errors.
+func directiveLocation(err error) Location {
+	var located *parser.LocationError
+	text := err.Error()
+	if !strings.Contains(text, "invalid escape token") && !strings.Contains(text, "parser directive can be used") || !errors.As(err, &located) {
+		return Location{}
+	}
+	line := locationOf(located.Locations[0]).Start + 1
+	return Location{line, line}
 }
 
 func nodeLocation(node *parser.Node) Location { return Location{node.StartLine, node.EndLine} }

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/moby/patternmatcher"
@@ -19,6 +20,8 @@ import (
 type Ignore struct {
 	rules []ignoreRule
 	back  bool // some rule takes paths back in
+	none  []bool
+	dirs  sync.Map // see above
 }
 
 // ignoreRule is a line. Of those that match a path or a directory above it,
@@ -50,6 +53,7 @@ func ParseIgnore(src []byte) (*Ignore, error) {
 	if len(ignore.rules) == 0 {
 		return nil, nil
 	}
+	ignore.none = make([]bool, len(ignore.rules))
 	return &ignore, nil
 }
 
@@ -72,7 +76,7 @@ func newIgnoreRule(line string) (ignoreRule, error) {
 	if err != nil {
 		return ignoreRule{}, err
 	}
-	_, err = rule.matcher.MatchesOrParentMatches("x")
+	_, err = rule.matcher.MatchesOrParentMatches("x") // compiles the pattern
 	return rule, err
 }
 
@@ -82,33 +86,68 @@ func (i *Ignore) Match(name string) bool {
 	if i == nil {
 		return false
 	}
-	name = strings.TrimPrefix(path.Join("/", name), "/")
+	name = relative(name)
 	if name == "" {
-		name = "."
+		return false
 	}
+	above := i.above(parentOf(name))
 	ignored := false
-	for _, rule := range i.rules {
-		if rule.include != ignored {
-			continue // it would not change anything
-		}
-		if ok, err := rule.matcher.MatchesOrParentMatches(name); ok && err == nil {
+	for n, rule := range i.rules {
+		// A rule that would not change anything need not be tried.
+		if rule.include == ignored && (above[n] || rule.match(name)) {
 			ignored = !rule.include
 		}
 	}
 	return ignored
 }
 
+// above tells for each rule whether it matches dir or a directory above it.
+// Most paths have the directory in common with the path before, so the answers
+// are kept.
+func (i *Ignore) above(dir string) []bool {
+	if known, ok := i.dirs.Load(dir); ok {
+		return known.([]bool)
+	}
+	if dir == "" {
+		return i.none
+	}
+	matched := i.above(parentOf(dir))
+	shared := true
+	for n, rule := range i.rules {
+		if matched[n] || !rule.match(dir) {
+			continue
+		}
+		if shared {
+			matched, shared = slices.Clone(matched), false
+		}
+		matched[n] = true
+	}
+	i.dirs.Store(dir, matched)
+	return matched
+}
+
+func (r *ignoreRule) match(name string) bool {
+	//lint:ignore SA1019 the function is wrong for lists of patterns, but says for a single one whether it matches name itself
+	ok, err := r.matcher.MatchesUsingParentResult(name, false)
+	return ok && err == nil
+}
+
+// relative returns name clean and without a leading slash; "" is the context.
+func relative(name string) string { return strings.TrimPrefix(path.Join("/", name), "/") }
+
+func parentOf(name string) string { return name[:max(0, strings.LastIndexByte(name, '/'))] }
+
 // Skip reports whether a walk can leave name out: a file that is ignored, or a
 // directory that is ignored and cannot have anything in it that is not. A walk
 // that goes on into an ignored directory has to ask Match about the directory.
 func (i *Ignore) Skip(name string, isDir bool) bool {
-	if i == nil || !i.Match(name) {
+	if !i.Match(name) {
 		return false
 	}
 	if !isDir || !i.back {
 		return true
 	}
-	dir := strings.Split(strings.TrimPrefix(path.Join("/", name), "/"), "/")
+	dir := strings.Split(relative(name), "/")
 	return !slices.ContainsFunc(i.rules, func(rule ignoreRule) bool {
 		return rule.include && mayMatchBelow(rule.pattern, dir)
 	})
@@ -121,8 +160,8 @@ func mayMatchBelow(pattern string, dir []string) bool {
 		if i == len(parts) {
 			return true // matches a directory above, so everything in it
 		}
-		if strings.Contains(parts[i], "**") {
-			return true
+		if strings.ContainsAny(parts[i], "[]") || strings.Contains(parts[i], "**") {
+			return true // these can match slashes too
 		}
 		if ok, err := path.Match(parts[i], name); !ok && err == nil {
 			return false

@@ -89,10 +89,10 @@ type Mount struct {
 // Source is a tree of files to read from. Exactly one of the fields says
 // which, where Stage counts only when the others are not set.
 type Source struct {
-	Scratch bool          // an empty tree
-	Context bool          // the main build context
-	Named   *ImageRequest // a named context; its Context is the name
-	Image   *ImageRequest // an image that is no stage
+	Scratch bool          `json:",omitempty"` // an empty tree
+	Context bool          `json:",omitempty"` // the main build context
+	Named   *ImageRequest `json:",omitempty"` // a named context; its Context is the name
+	Image   *ImageRequest `json:",omitempty"` // an image that is no stage
 	Stage   int           // Plan id of an earlier stage; -1 when one of the others is set
 }
 

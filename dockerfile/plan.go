@@ -43,8 +43,8 @@ type PlanOptions struct {
 // ImageRequest names the config of an image for one platform. It is comparable
 // and serves as a map key.
 type ImageRequest struct {
-	Ref      string // normalised: "docker.io/library/alpine:3.22"; "" with Context
-	Context  string // key in PlanOptions.Contexts, instead of a reference
+	Ref      string `json:",omitempty"` // normalised: "docker.io/library/alpine:3.22"; "" with Context
+	Context  string `json:",omitempty"` // key in PlanOptions.Contexts, instead of a reference
 	Platform string // "linux/arm64", as platforms.FormatAll writes it
 }
 
@@ -115,13 +115,13 @@ type Stage struct {
 // Base is what a stage starts from: exactly one of the fields, where Stage
 // counts only when the others are not set.
 type Base struct {
-	Scratch bool
+	Scratch bool `json:",omitempty"`
 	// Image is a base image, or a named context when Image.Context is set.
-	Image *ImageRequest
-	Stage int // Plan id; -1 when one of the others is set
+	Image *ImageRequest `json:",omitempty"`
+	Stage int           // Plan id; -1 when one of the others is set
 	// Name is what BuildKit calls the step, such as
 	// "[build 1/4] FROM docker.io/library/alpine:3.22"; "" unless Image is set.
-	Name string
+	Name string `json:",omitempty"`
 }
 
 // Step is one instruction of a stage.

@@ -368,9 +368,13 @@ func (p *planner) parseTrigger(trigger string, st *stage) (instruction, error) {
 	node := parsed.AST.Children[0]
 	loc := locationOf(st.decl.Location)
 	node.StartLine, node.EndLine = loc.Start, loc.End
-	c, err := instructions.ParseCommand(node)
+	parsedCommand, err := instructions.ParseInstructionWithLinter(node, silent())
 	if err != nil {
 		return instruction{}, bare(err)
+	}
+	c, ok := parsedCommand.(instructions.Command)
+	if !ok {
+		return instruction{}, fmt.Errorf("%s isn't allowed as an ONBUILD trigger", strings.ToUpper(node.Value))
 	}
 	cmd, err := p.newCommand(c)
 	cmd.onBuild = true
