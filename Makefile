@@ -11,7 +11,8 @@
 TAGS := exclude_graphdriver_btrfs containers_image_openpgp netgo osusergo
 # The commands carry their container runner inside, see package run.
 EMBED := $(TAGS) embedrunner
-STATIC := -trimpath -buildvcs=false -ldflags '-s -w -extldflags "-static"'
+# The linker would warn of a dlopen in a PKCS#11 client that nothing here calls.
+STATIC := -trimpath -buildvcs=false -ldflags '-s -w -extldflags "-static -Wl,--no-warnings"'
 export CGO_ENABLED := 1
 export TAGS EMBED
 
