@@ -38,8 +38,7 @@ const buildExample = `
   @ .                                       Build the Dockerfile of this directory
   @ -t app:1.2 -f deploy/Dockerfile .       Name the image, and the Dockerfile
   @ --build-arg VERSION=3 --target test .   Set an ARG, build one stage
-  @ --build-context base=oci-layout://./base .
-                                            Take "FROM base" from a directory`
+  @ --build-context base=oci-layout://./base .`
 
 // NewBuild makes the build command.
 func NewBuild(e *Env) *cobra.Command {
@@ -49,7 +48,6 @@ func NewBuild(e *Env) *cobra.Command {
 		Short:                 "Build an image from a Dockerfile",
 		Long:                  "Build an image from a Dockerfile and the files in the directory PATH.",
 		Example:               buildExample,
-		Version:               Version(),
 		DisableFlagsInUseLine: true,
 		Args:                  buildArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -78,14 +76,14 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.file, "file", "f", "", "Read the Dockerfile from `FILE`; - is standard input (default PATH/Dockerfile)")
 	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "Give the image a `NAME[:TAG]` (repeatable)")
 	fs.StringVar(&f.target, "target", "", "Build the `STAGE` and what it needs (default the last)")
-	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "Set an ARG: `NAME[=VALUE]`; without a value, that of the environment (repeatable)")
+	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "Set an ARG: `NAME[=VALUE]`, the value by default from the environment (repeatable)")
 	fs.StringArrayVar(&f.buildContexts, "build-context", nil, "Add a context or replace an image: `NAME=VALUE`, a directory, docker-image://IMAGE, oci-layout://DIR (repeatable)")
 	fs.StringArrayVar(&f.labels, "label", nil, "Add a label to the image: `NAME=VALUE` (repeatable)")
 	fs.BoolVar(&f.noCache, "no-cache", false, "Run every step, whatever the cache holds")
-	pullFlag(fs, &f.pull, "Fetch base images: `POLICY` missing, always, never or newer (default missing; --pull alone means always)")
+	pullFlag(fs, &f.pull, "Fetch base images: missing, always, never or newer (default missing, without a `POLICY` always)")
 	fs.StringVar(&f.platform, "platform", "", "Build for `OS/ARCH[/VARIANT]` (default this machine's)")
-	fs.StringVar(&f.network, "network", "", "Network of RUN steps, `MODE` host or none (default host)")
-	fs.StringVar(&f.progress, "progress", "auto", "Show progress as `TYPE` auto, plain, tty or quiet")
+	fs.StringVar(&f.network, "network", "", "Network of RUN steps: `MODE` host or none (default host)")
+	fs.StringVar(&f.progress, "progress", "auto", "Show progress: `TYPE` auto, plain, tty or quiet")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print only the image ID")
 	fs.StringVar(&f.iidfile, "iidfile", "", "Write the image ID to `FILE`")
 }

@@ -14,12 +14,14 @@ func NewCooper(e *Env) *cobra.Command {
 		Short: "Build images from Dockerfiles and run them, without a daemon",
 		Long: `Build images from Dockerfiles and run them, without a daemon and without root.
 Commands and flags are docker's; images are podman's, buildah's and CRI-O's too.`,
-		Version: Version(),
 	}
 	// Listed in the order in which they are used, not by name.
 	cobra.EnableCommandSorting = false
 	cmd.AddCommand(NewBuild(e), NewRun(e), newPull(e), newImages(e), newInspect(e), newHistory(e), newTag(e), newRmi(e), newVersion(e))
-	cmd.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
+	cmd.InitDefaultHelpCmd()
+	for _, sub := range cmd.Commands() {
+		sub.Hidden = sub.Hidden || sub.Name() == "help"
+	}
 	return cmd
 }
 

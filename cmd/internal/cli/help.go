@@ -76,7 +76,8 @@ func helpCommands(b *strings.Builder, cmd *cobra.Command) {
 	}
 }
 
-// helpOptions lists cmd's flags, section by section.
+// helpOptions lists cmd's flags, section by section, in the order in which they
+// were declared.
 func helpOptions(b *strings.Builder, cmd *cobra.Command) {
 	width := 80
 	if f, ok := cmd.OutOrStdout().(*os.File); ok {
@@ -84,20 +85,65 @@ func helpOptions(b *strings.Builder, cmd *cobra.Command) {
 			width = max(60, min(w, 110))
 		}
 	}
-	sections := make(map[string]*pflag.FlagSet)
+	sections := make(map[string][]*pflag.Flag)
+	cmd.Flags().SortFlags = false
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		name := sectionOptions
 		if marked := f.Annotations[sectionKey]; len(marked) > 0 {
 			name = marked[0]
 		}
-		if sections[name] == nil {
-			sections[name] = pflag.NewFlagSet(name, pflag.ContinueOnError)
+		if !f.Hidden {
+			sections[name] = append(sections[name], f)
 		}
-		sections[name].AddFlag(f)
 	})
 	for _, name := range []string{sectionOptions, sectionResources, sectionSecurity, sectionStore} {
-		if fs := sections[name]; fs != nil && fs.HasAvailableFlags() {
-			fmt.Fprintf(b, "\n%s:\n%s", name, fs.FlagUsagesWrapped(width))
+		if flags := sections[name]; len(flags) > 0 {
+			fmt.Fprintf(b, "\n%s:\n", name)
+			for _, f := range flags {
+				helpFlag(b, f, width)
+			}
 		}
 	}
+}
+
+// flagColumn is where the explanations of flags begin.
+const flagColumn = 32
+
+// helpFlag prints a flag and what it is for, in at most width columns. A word
+// in back quotes in its usage is the name of its value.
+func helpFlag(b *strings.Builder, f *pflag.Flag, width int) {
+	value, usage := pflag.UnquoteUsage(f)
+	left := "      --" + f.Name
+	if f.Shorthand != "" {
+		left = "  -" + f.Shorthand + ", --" + f.Name
+	}
+	switch {
+	case f.Value.Type() == "bool":
+	case f.NoOptDefVal != "":
+		left += "[=" + value + "]"
+	default:
+		left += " " + value
+	}
+	column := len(left)
+	b.WriteString(left)
+	if column+2 > flagColumn {
+		b.WriteByte('\n')
+		column = 0
+	}
+	for _, word := range strings.Fields(usage) {
+		if column > flagColumn && column+1+len(word) > width {
+			b.WriteByte('\n')
+			column = 0
+		}
+		if column < flagColumn {
+			b.WriteString(strings.Repeat(" ", flagColumn-column))
+			column = flagColumn
+		} else {
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += len(word)
+	}
+	b.WriteByte('\n')
 }

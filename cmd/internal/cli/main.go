@@ -25,6 +25,12 @@ func Execute(ctx context.Context, e *Env, c Constructor, args []string) int {
 	root.SetIn(e.Stdin)
 	root.SetOut(e.Stdout)
 	root.SetErr(e.Stderr)
+	root.Version = Version()
+	root.InitDefaultHelpFlag()
+	root.InitDefaultVersionFlag()
+	for _, name := range []string{"help", "version"} {
+		root.Flags().Lookup(name).Hidden = true
+	}
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetHelpFunc(help)

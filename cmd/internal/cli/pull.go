@@ -52,7 +52,7 @@ print its ID.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&platform, "platform", "", "Fetch the image for `OS/ARCH[/VARIANT]` (default this machine's)")
-	fs.StringVar(&mode, "progress", "auto", "Show progress as `TYPE` auto, plain, tty or quiet")
+	fs.StringVar(&mode, "progress", "auto", "Show progress: `TYPE` auto, plain, tty or quiet")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Print only the image ID")
 	e.commonFlags(cmd)
 	return cmd

@@ -34,7 +34,6 @@ The container and what it wrote are removed when the command ends; the exit
 status is the command's. 125 means that run itself failed, 126 that the command
 can't be executed, 127 that it was not found.`,
 		Example:               runExample,
-		Version:               Version(),
 		DisableFlagsInUseLine: true,
 		Args:                  minArgs(1, statusRun),
 		RunE: func(cmd *cobra.Command, args []string) error {
