@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"runtime"
@@ -73,7 +74,7 @@ func (d *openDir) hold() *openDir {
 }
 
 func (d *openDir) release() {
-	if d.refs.Add(-1) == 0 {
+	if d.refs.Add(-1) == 0 && d.fd >= 0 {
 		unix.Close(d.fd)
 	}
 }
@@ -215,24 +216,15 @@ func whiteout(name string) *tar.Header {
 // sameRoot reports whether the root directory is as the parent's: then the
 // layer has no entry for it.
 func sameRoot(a, b *Entry) bool {
-	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && mapsEqual(a.Xattrs, b.Xattrs)
-}
-
-func mapsEqual(a, b map[string]string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for k, v := range a {
-		if w, ok := b[k]; !ok || v != w {
-			return false
-		}
-	}
-	return true
+	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && maps.Equal(a.Xattrs, b.Xattrs)
 }
 
 // read describes an item and reads its content when it is small.
 func (c *changes) read(it *item) error {
 	it.entry.Path = it.path
+	if it.kind == itemWhiteout {
+		return nil // the walk knew
+	}
 	if strings.HasPrefix(path.Base(it.path), whiteoutPrefix) {
 		return errPath
 	}

@@ -78,6 +78,7 @@ func (sn *Snapshot) seal(c *Commit) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("commit: %w", err)
 	}
+	changed = changed || sn.always
 	c.dirs = sn.lower
 	if changed {
 		if upper.file, err = upper.open(); err != nil {
@@ -124,7 +125,7 @@ func (sn *Snapshot) apply(ctx context.Context) (layer Layer, err error) {
 	if err != nil {
 		return Layer{}, err
 	}
-	if !sn.store.overlay && st.size == emptyTar {
+	if !sn.store.overlay && !sn.always && st.size == emptyTar {
 		return parent, nil
 	}
 	layer = Layer{ID: sn.store.LayerID(parent.ID, st.digest), Parent: parent.ID, DiffID: st.digest, Size: st.size}
@@ -158,9 +159,10 @@ func (sn *Snapshot) finishedStream(ctx context.Context) (*stream, error) {
 	st := sn.stream
 	sn.stream = nil
 	sn.mu.Unlock()
-	if st != nil {
+	if st != nil && (sn.store.overlay || sn.always) {
 		return st, nil
 	}
+	st.close() // the plain area needs the tar itself
 	return sn.area.stream(ctx, sn)
 }
 

@@ -34,6 +34,7 @@ func (s *Store) overlayXattr() string {
 type overlayArea struct {
 	s       *Store
 	out     graphdriver.DriverWithDifferOutput
+	tar     archive.TarOptions // how to unpack here
 	staging string
 	once    sync.Once
 }
@@ -41,10 +42,13 @@ type overlayArea struct {
 // stagingArea is a Differ that only asks where the staging directory is. The
 // library expects it to be filled when ApplyDiff returns; in fact it looks at
 // it not before ApplyStagedLayer.
-type stagingArea struct{ dir string }
+type stagingArea struct {
+	dir string
+	tar archive.TarOptions
+}
 
-func (d *stagingArea) ApplyDiff(_ string, _ *archive.TarOptions, o *graphdriver.DifferOptions) (graphdriver.DriverWithDifferOutput, error) {
-	d.dir = o.StagingDirectory
+func (d *stagingArea) ApplyDiff(_ string, tar *archive.TarOptions, o *graphdriver.DifferOptions) (graphdriver.DriverWithDifferOutput, error) {
+	d.dir, d.tar = o.StagingDirectory, *tar
 	return graphdriver.DriverWithDifferOutput{}, nil
 }
 
@@ -69,7 +73,7 @@ func (s *Store) newOverlayArea() (area, error) {
 			}
 			return nil, err
 		}
-		a := &overlayArea{s: s, out: out, staging: d.dir}
+		a := &overlayArea{s: s, out: out, tar: d.tar, staging: d.dir}
 		for _, name := range []string{"work", "empty"} {
 			if err := os.Mkdir(filepath.Join(a.staging, name), 0o700); err != nil {
 				return nil, errors.Join(err, a.remove())
@@ -118,7 +122,7 @@ func (a *overlayArea) stream(ctx context.Context, sn *Snapshot) (_ *stream, err 
 		return nil, err
 	}
 	defer w.close()
-	c := changes{w: w, root: sn.root, xattr: a.s.overlayXattr(), lowers: lowers, walk: walkUpper(upper)}
+	c := changes{w: w, root: sn.root, xattr: a.s.overlayXattr(), lowers: lowers, links: make(map[inode]string), walk: walkUpper(upper)}
 	if err := c.write(ctx); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,6 +93,8 @@ type area interface {
 	rootfs(lower []dir) Rootfs
 	// stream makes the tar of what changed.
 	stream(ctx context.Context, sn *Snapshot) (*stream, error)
+	// extract unpacks a foreign tar into the area, safely.
+	extract(r io.Reader) (*stream, error)
 	// commit makes the area the layer with this id. After an error the area
 	// is still to be removed.
 	commit(id, parent string, st *stream) error
@@ -112,11 +115,18 @@ type Snapshot struct {
 	stream *stream // the finished tar of upper, when Write made it on the way
 	mount  string  // mount point of Mount
 	done   bool    // committed or removed
+	always bool    // make a layer even of nothing
 }
 
 // Prepare makes a snapshot on parent. Nothing is mounted. The context is only
 // for waiting here; the snapshot outlives it.
 func (s *Store) Prepare(ctx context.Context, parent Parent) (*Snapshot, error) {
+	return s.prepare(ctx, parent, true)
+}
+
+// prepare makes a snapshot; without tree, one to extract a tar into, which does
+// not need the parent's files.
+func (s *Store) prepare(ctx context.Context, parent Parent, tree bool) (*Snapshot, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
@@ -142,7 +152,7 @@ func (s *Store) Prepare(ctx context.Context, parent Parent) (*Snapshot, error) {
 	if s.overlay {
 		sn.area, err = s.newOverlayArea()
 	} else {
-		sn.area, err = s.newPlainArea(sn.lower)
+		sn.area, err = s.newPlainArea(sn.lower, tree)
 	}
 	if err == nil {
 		err = sn.copyRoot()
