@@ -340,7 +340,7 @@ func (r Reference) shortString() string {
 // familiar is the name without docker.io/library/.
 func (r Reference) familiar() string {
 	s := strings.TrimPrefix(r.name, "docker.io/")
-	if rest, ok := strings.CutPrefix(s, "library/"); ok && isShort(rest) {
+	if rest, ok := strings.CutPrefix(s, "library/"); ok && !strings.Contains(rest, "/") {
 		return rest
 	}
 	return s

@@ -97,7 +97,7 @@ func TestShortName(t *testing.T) {
 		"oci:app":                    "",
 		"app@" + sha:                 "app@" + sha,
 		"docker.io/localhost/app":    "",
-		"docker.io/library/team/app": "team/app:latest",
+		"docker.io/library/team/app": "library/team/app:latest",
 	} {
 		got, ok := mustParse(t, in).ShortName()
 		if ok != (want != "") || ok && got != want {
