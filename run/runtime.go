@@ -1,10 +1,10 @@
 package run
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,18 +29,62 @@ type RuntimeOptions struct {
 // Runtime runs containers. It is safe for concurrent use; a process needs one.
 type Runtime struct {
 	opts RuntimeOptions
+	log  *slog.Logger
+
+	mu     sync.Mutex
+	link   *link
+	closed bool
 }
 
 // NewRuntime returns a Runtime. It is cheap: the runner process starts with the
 // first container, or with Start.
-func NewRuntime(o RuntimeOptions) *Runtime { return &Runtime{opts: o} }
+func NewRuntime(o RuntimeOptions) *Runtime {
+	log := o.Log
+	if log == nil {
+		log = discard
+	}
+	return &Runtime{opts: o, log: log}
+}
 
 // Start begins to start the runner in the background, for callers that know
 // that a container will follow. Errors are reported by Run.
-func (r *Runtime) Start() {}
+func (r *Runtime) Start() {
+	go r.runner()
+}
 
 // Close kills what still runs, removes it and ends the runner.
-func (r *Runtime) Close() error { return nil }
+func (r *Runtime) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	if r.link == nil {
+		return nil
+	}
+	return r.link.close()
+}
+
+// runner returns the running runner, or starts one: the first, or the next after
+// one that died.
+func (r *Runtime) runner() (*link, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, errors.New("container runtime is closed")
+	}
+	if r.link != nil {
+		select {
+		case <-r.link.done:
+		default:
+			return r.link, nil
+		}
+	}
+	dir, err := stateDir(r.opts)
+	if err != nil {
+		return nil, err
+	}
+	r.link, err = startLink(dir, r.log)
+	return r.link, err
+}
 
 // Task is one container to be run in the foreground.
 type Task struct {
@@ -104,12 +148,3 @@ func (e *StartError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the reason.
 func (e *StartError) Unwrap() error { return e.Err }
-
-// Run runs t to its end: it mounts the root file system in the runner, runs the
-// process, unmounts and removes everything made for it, and then returns. When
-// ctx ends, the container is stopped (Config.StopSignal, Grace, SIGKILL) and
-// removed as well before Run returns context.Cause(ctx). A container that ran
-// and failed is no error: see Status. One that could not start is a *StartError.
-func (r *Runtime) Run(ctx context.Context, t Task) (Status, error) {
-	return Status{}, errors.New("run: not implemented")
-}

@@ -2,11 +2,18 @@ package run
 
 import (
 	"errors"
-
-	"cooper/layers"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"cooper/layers"
 )
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Spec makes the runtime-spec for c in tier t. Users, groups and mount points
 // are looked up in v, which may be nil for an empty root file system.
@@ -16,11 +23,186 @@ import (
 // left out, and t.Missing says so. Ulimits and OOMScoreAdj are lowered to what
 // this process may set.
 func (c *Config) Spec(v *layers.View, t Tier) (*specs.Spec, error) {
-	return nil, errors.New("run: not implemented")
+	if len(c.Args) == 0 {
+		return nil, errors.New("no command specified")
+	}
+	if err := c.check(t); err != nil {
+		return nil, err
+	}
+	caps, err := c.caps()
+	if err != nil {
+		return nil, err
+	}
+	user, home, err := lookupUser(v, c.User, c.GroupAdd)
+	if err != nil {
+		return nil, err
+	}
+	if c.Dir != "" && !path.IsAbs(c.Dir) {
+		return nil, fmt.Errorf("working directory %q is not absolute", c.Dir)
+	}
+	limits, err := rlimits(c.Ulimits)
+	if err != nil {
+		return nil, err
+	}
+	hostname := c.hostname()
+	s := &specs.Spec{
+		Version: specs.Version,
+		Root:    &specs.Root{Readonly: c.ReadOnly},
+		Process: &specs.Process{
+			Terminal: c.Terminal, User: user, Args: c.Args, Env: c.env(hostname, home),
+			Cwd: path.Join("/", c.Dir), Capabilities: specCaps(caps), Rlimits: limits,
+			NoNewPrivileges: c.NoNewPrivileges, OOMScoreAdj: oomScoreAdj(c.OOMScoreAdj),
+		},
+		Annotations: c.Annotations,
+		Linux:       &specs.Linux{Namespaces: c.namespaces(t), Sysctl: c.Sysctl, CgroupsPath: c.CgroupParent},
+	}
+	if t.UTS && c.UTS != "host" {
+		s.Hostname, s.Domainname = hostname, c.Domainname
+	}
+	if s.Mounts, err = c.mounts(t); err != nil {
+		return nil, err
+	}
+	if !c.Privileged && t.Proc {
+		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = c.hiddenPaths()
+	}
+	if err := c.addResources(s, t); err != nil {
+		return nil, err
+	}
+	s.Linux.Seccomp, err = c.seccomp(s)
+	return s, err
+}
+
+// check refuses what t cannot give.
+func (c *Config) check(t Tier) error {
+	if !t.Mounts {
+		return ErrNoContainers
+	}
+	switch {
+	case c.Network == "" || c.Network == "host" || strings.HasPrefix(c.Network, "ns:"):
+	case c.Network != "none":
+		return fmt.Errorf("network %q is not known", c.Network)
+	case !t.Net:
+		return errors.New("network none: this process may not make a network namespace")
+	}
+	if t.Cgroup == 0 && c.limited() {
+		return errors.New("limits on memory, processors or processes need a writable cgroup, and there is none " +
+			"(rootless: ask for cgroup v2 delegation)")
+	}
+	return nil
+}
+
+func (c *Config) hostNetwork() bool { return c.Network == "" || c.Network == "host" }
+
+// hostname follows Docker: the host's name on the host's network when that was
+// asked for. Run fills in the container's id where this is empty.
+func (c *Config) hostname() string {
+	if c.Hostname == "" && (c.Network == "host" || c.UTS == "host") {
+		name, _ := os.Hostname()
+		return name
+	}
+	return c.Hostname
+}
+
+// env adds what docker adds. The last of equal names wins, in the first's place.
+func (c *Config) env(hostname, home string) []string {
+	var out []string
+	if !slices.ContainsFunc(c.Env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
+		out = append(out, "PATH="+defaultPath)
+	}
+	if !c.BareEnv {
+		out = append(out, "HOSTNAME="+hostname)
+		if c.Terminal {
+			out = append(out, "TERM=xterm")
+		}
+	}
+	for _, e := range append([]string{"HOME=" + home}, c.Env...) {
+		name, value, ok := strings.Cut(e, "=")
+		i := slices.IndexFunc(out, func(o string) bool { return strings.HasPrefix(o, name+"=") })
+		switch {
+		case !ok: // only a name: docker drops it
+		case name == "HOME" && value == "":
+			// runc fills in an empty HOME
+		case i >= 0:
+			out[i] = e
+		default:
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func (c *Config) namespaces(t Tier) []specs.LinuxNamespace {
+	ns := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	add := func(want bool, n specs.LinuxNamespaceType) {
+		if want {
+			ns = append(ns, specs.LinuxNamespace{Type: n})
+		}
+	}
+	add(t.Proc && c.PID != "host", specs.PIDNamespace)
+	add(t.UTS && c.UTS != "host", specs.UTSNamespace)
+	add(c.IPC != "host", specs.IPCNamespace)
+	add(c.Network == "none", specs.NetworkNamespace)
+	add(t.Cgroup == 2 && !c.Privileged, specs.CgroupNamespace)
+	if p, ok := strings.CutPrefix(c.Network, "ns:"); ok {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: p})
+	}
+	return ns
+}
+
+// addResources adds limits and devices.
+func (c *Config) addResources(s *specs.Spec, t Tier) error {
+	devices, rules, err := c.devices()
+	if err != nil {
+		return err
+	}
+	s.Linux.Devices = devices
+	if t.Cgroup == 0 {
+		return nil
+	}
+	if s.Linux.Resources, err = c.resources(); err != nil {
+		return err
+	}
+	if !t.Rootless {
+		s.Linux.Resources.Devices = rules
+	}
+	return nil
 }
 
 // ParseSecurityOpt applies one --security-opt value of docker run: "seccomp=FILE",
 // "seccomp=unconfined", "no-new-privileges[=true|false]", "systempaths=unconfined",
 // "unmask=PATH[:PATH]", "label=..." and "apparmor=..." (both ignored where the
 // kernel has none).
-func (c *Config) ParseSecurityOpt(opt string) error { return errors.New("run: not implemented") }
+func (c *Config) ParseSecurityOpt(opt string) error {
+	key, value, ok := strings.Cut(opt, "=")
+	if !ok {
+		key, value, _ = strings.Cut(opt, ":") // docker's old form
+	}
+	switch key {
+	case "no-new-privileges":
+		if value != "" && value != "true" && value != "false" {
+			return fmt.Errorf("security option %q: want true or false", opt)
+		}
+		c.NoNewPrivileges = value != "false"
+	case "seccomp":
+		if value == "unconfined" || value == "builtin" {
+			c.Seccomp = strings.TrimSuffix(value, "builtin")
+			return nil
+		}
+		b, err := os.ReadFile(value)
+		if err != nil {
+			return fmt.Errorf("seccomp profile: %w", err)
+		}
+		c.Seccomp = string(b)
+	case "systempaths":
+		if value != "unconfined" {
+			return fmt.Errorf("security option %q: want systempaths=unconfined", opt)
+		}
+		c.Unmask = []string{"ALL"}
+	case "unmask":
+		c.Unmask = append(c.Unmask, strings.Split(value, ":")...)
+	case "label", "apparmor":
+	default:
+		return fmt.Errorf("unknown security option %q", opt)
+	}
+	return nil
+}

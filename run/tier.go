@@ -1,5 +1,21 @@
 package run
 
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoContainers: this process may not make a mount namespace.
+var ErrNoContainers = errors.New("containers need root or a user namespace, and neither is to be had here " +
+	"(see user_namespaces(7); in a container: allow it the system calls unshare and mount)")
+
 // Tier says how much isolation this process can give to a container. The zero
 // Tier can give none.
 type Tier struct {
@@ -24,9 +40,50 @@ type Tier struct {
 	Cgroup int
 }
 
-// DetectTier finds out by trying, once per process. Inside a user namespace it
-// costs a process start (about 1 ms).
-func DetectTier() (Tier, error) { return Tier{}, nil }
+// DetectTier finds out by trying, once per process. Unless this is unconfined root
+// it costs a process start (about 1 ms). It must be called after a user namespace
+// has been entered.
+func DetectTier() (Tier, error) { return detectTier() }
+
+var detectTier = sync.OnceValues(func() (Tier, error) {
+	t := Tier{Rootless: inUserNamespace(), SingleID: singleID(), Cgroup: writableCgroup()}
+	if !t.Rootless && hasCap(unix.CAP_SYS_ADMIN) && !confined() {
+		t.Mounts, t.Proc, t.UTS, t.Net = true, true, true, true
+		return t, nil
+	}
+	if !hasCap(unix.CAP_SYS_ADMIN) {
+		return t, nil
+	}
+	var err error
+	t.Mounts, t.Proc, t.UTS, t.Net, err = probe()
+	return t, err
+})
+
+// Bits of the probe's exit status, as in stage.h.
+const (
+	probeMounts = 1 << iota
+	probeProc
+	probeUTS
+	probeNet
+)
+
+// probe tries namespaces and mounts in a process of its own.
+func probe() (mounts, proc, uts, net bool, err error) {
+	cmd, err := programCommand([]string{"_COOPER_PROBE=1"})
+	if err != nil {
+		return false, false, false, false, err
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return false, false, false, false, fmt.Errorf("probe for isolation: %w", err)
+	}
+	cmd.Wait() // the exit status is the answer
+	if !cmd.ProcessState.Exited() {
+		return false, false, false, false, fmt.Errorf("probe for isolation: %v", cmd.ProcessState)
+	}
+	bits := cmd.ProcessState.ExitCode()
+	return bits&probeMounts != 0, bits&probeProc != 0, bits&probeUTS != 0, bits&probeNet != 0, nil
+}
 
 // String names the tier: "root", "rootless", "rootless with a single id",
 // "nested", "none".
@@ -46,4 +103,69 @@ func (t Tier) String() string {
 
 // Missing lists what a container will not have in this tier, in words for
 // users; empty for root.
-func (t Tier) Missing() []string { return nil }
+func (t Tier) Missing() []string {
+	var m []string
+	if !t.Mounts {
+		return []string{"containers: " + ErrNoContainers.Error()}
+	}
+	if t.SingleID {
+		m = append(m, "users: only root exists, changing owners fails (see subuid(5))")
+	}
+	if !t.Proc {
+		m = append(m, "process isolation: the processes around the container are seen in it")
+	}
+	if !t.UTS {
+		m = append(m, "a host name of its own")
+	}
+	if !t.Net {
+		m = append(m, "network none")
+	}
+	if t.Cgroup == 0 {
+		m = append(m, "limits on memory, processors and processes, and reports of killing for lack of memory")
+	}
+	return m
+}
+
+// cgroupVersion is 2 for the unified hierarchy, 1 for the old or a hybrid one.
+var cgroupVersion = sync.OnceValue(func() int {
+	var st unix.Statfs_t
+	switch err := unix.Statfs("/sys/fs/cgroup", &st); {
+	case err != nil:
+		return 0
+	case st.Type == unix.CGROUP2_SUPER_MAGIC:
+		return 2
+	case st.Type == unix.TMPFS_MAGIC:
+		return 1
+	}
+	return 0
+})
+
+// writableCgroup returns the version if a container's cgroup can be made where
+// libcontainer makes it: below this process's own with version 1, beside it with
+// version 2, where a cgroup with processes cannot have limited children.
+func writableCgroup() int {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return 0
+	}
+	v := cgroupVersion()
+	for line := range strings.Lines(string(b)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		dir := ""
+		switch {
+		case v == 2 && f[0] == "0":
+			dir = filepath.Join("/sys/fs/cgroup", filepath.Dir(f[2]))
+		case v == 1 && f[1] == "devices":
+			dir = filepath.Join("/sys/fs/cgroup/devices", f[2])
+		default:
+			continue
+		}
+		if unix.Access(dir, unix.W_OK) == nil && unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) == nil {
+			return v
+		}
+	}
+	return 0
+}

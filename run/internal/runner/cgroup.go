@@ -44,4 +44,3 @@ func (c *cgroup) dirs() []string {
 	}
 	return slices.Compact(slices.Sorted(maps.Values(c.m.GetPaths())))
 }
-

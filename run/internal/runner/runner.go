@@ -76,10 +76,7 @@ func serve(socket, dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s=%s: %w", EnvSocket, socket, err)
 	}
-	// From here on only the socket and the standard streams are open.
-	if err := unix.CloseRange(uint(fd)+1, ^uint(0)>>1, 0); err != nil && err != unix.ENOSYS {
-		return os.NewSyscallError("close_range", err)
-	}
+	unix.Close(fd + 1) // this program, opened for writing once
 	unix.CloseOnExec(fd)
 	os.Unsetenv(EnvSocket)
 	os.Unsetenv(EnvState)
@@ -102,7 +99,7 @@ func (r *runner) prepare() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	if err := unix.Mount("cooper", r.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=711"); err != nil {
+	if err := unix.Mount("cooper", r.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=711,size=256m"); err != nil {
 		return fmt.Errorf("mount state directory %s: %w", r.dir, err)
 	}
 	if err := unix.Mount("", r.dir, "", unix.MS_PRIVATE, ""); err != nil {

@@ -27,13 +27,16 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef SYS_close_range
@@ -45,7 +48,7 @@
 #define PR_CAP_AMBIENT_CLEAR_ALL 4
 #endif
 
-extern char **environ;
+_Static_assert(sizeof(struct stage_header) == 96, "stage.go has the same layout");
 
 struct stage {
 	struct stage_header h;
@@ -358,9 +361,38 @@ static void __attribute__((noreturn)) run_stage(int fd)
 	die(STEP_EXEC, errno, file);
 }
 
+/* can_mount_proc: in a new process id namespace, which begins with a child. */
+static int can_mount_proc(void)
+{
+	if (unshare(CLONE_NEWPID) < 0)
+		return 0;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0);
+	int status = -1;
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+/* run_probe tries what a container needs; the exit status says what works. */
+static void __attribute__((noreturn)) run_probe(void)
+{
+	int found = 0;
+	if (unshare(CLONE_NEWNS) == 0 && mount("", "/", "", MS_REC | MS_SLAVE, NULL) == 0)
+		found |= PROBE_MOUNTS;
+	if (unshare(CLONE_NEWUTS) == 0 && sethostname("probe", 5) == 0)
+		found |= PROBE_UTS;
+	if (unshare(CLONE_NEWNET) == 0)
+		found |= PROBE_NET;
+	if ((found & PROBE_MOUNTS) && can_mount_proc())
+		found |= PROBE_PROC;
+	_exit(found);
+}
+
 void cooper_stage(void)
 {
 	const char *v = getenv(STAGE_ENV);
 	if (v)
 		run_stage(atoi(v));
+	if (getenv(PROBE_ENV))
+		run_probe();
 }

@@ -3,13 +3,15 @@
 // working directory, lookup and exec, in C (stage.c says why and how).
 //
 // Importing it adds a constructor to the program, which does nothing unless the
-// variable Env is set. The caller passes three files to the process, in this
+// variable Env is set. The program is linked statically whatever the build's flags,
+// because it is executed inside the container, without the host's libraries. The caller passes three files to the process, in this
 // order: the program itself, the instructions (from Encode) and the writing end
 // of a pipe for a failure's report (for ParseFailure).
 package stage
 
 /*
 #cgo CFLAGS: -Wall -Wextra -O2
+#cgo LDFLAGS: -static
 #include "stage.h"
 
 extern void cooper_stage(void);
@@ -41,6 +43,7 @@ type header struct {
 	FilterFlags, NGroups, NFilter, NArgs, NEnv           uint32
 	Stdio                                                [3]int32
 	CloseFrom                                            int32
+	_                                                    uint32
 }
 
 const sizeofFilter = 8 // struct sock_filter

@@ -32,7 +32,18 @@ struct stage_header {
 	uint32_t nargs, nenv;
 	int32_t stdio[3]; /* descriptors that become 0, 1, 2, or -1 */
 	int32_t close_from; /* every descriptor from here on is closed */
+	uint32_t unused;
 	/* then: dir\0 path\0 args\0... env\0... */
+};
+
+/* This variable makes a process try what a container needs; tier.go has the bits. */
+#define PROBE_ENV "_COOPER_PROBE"
+
+enum probe_bit {
+	PROBE_MOUNTS = 1 << 0,
+	PROBE_PROC = 1 << 1,
+	PROBE_UTS = 1 << 2,
+	PROBE_NET = 1 << 3,
 };
 
 /* What failed; stage.go turns it into the words docker users know. */

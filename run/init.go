@@ -1,6 +1,0 @@
-package run
-
-// Init must be the first thing main calls, before flags are read: it becomes
-// the runner or a container's first process, and does not return, if this
-// process was executed as such.
-func Init() {}

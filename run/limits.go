@@ -1,0 +1,155 @@
+package run
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// rlimitNames are ulimit(1)'s names as docker takes them.
+var rlimitNames = map[string]int{
+	"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA,
+	"fsize": unix.RLIMIT_FSIZE, "locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK,
+	"msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE, "nofile": unix.RLIMIT_NOFILE,
+	"nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
+	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+}
+
+// rlimits turns ulimits into the spec's form. Without CAP_SYS_RESOURCE a hard
+// limit can only go down, and a container should run with what is possible rather
+// than not at all, so they are lowered to this process's own.
+func rlimits(ulimits []Ulimit) ([]specs.POSIXRlimit, error) {
+	var out []specs.POSIXRlimit
+	for _, u := range ulimits {
+		res, ok := rlimitNames[strings.ToLower(u.Name)]
+		if !ok {
+			return nil, fmt.Errorf("ulimit %q: unknown name", u.Name)
+		}
+		soft, hard := uint64(u.Soft), uint64(u.Hard) // -1 is RLIM_INFINITY
+		if soft > hard {
+			return nil, fmt.Errorf("ulimit %s: soft limit %d is above hard limit %d", u.Name, u.Soft, u.Hard)
+		}
+		var own unix.Rlimit
+		if err := unix.Getrlimit(res, &own); err != nil {
+			return nil, fmt.Errorf("ulimit %s: %w", u.Name, err)
+		}
+		if hard > own.Max && !canRaiseLimits() {
+			hard = own.Max
+			soft = min(soft, hard)
+		}
+		out = append(out, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: soft, Hard: hard})
+	}
+	return out, nil
+}
+
+// canRaiseLimits: the kernel asks for the capability in the first user namespace.
+func canRaiseLimits() bool {
+	return hasCap(unix.CAP_SYS_RESOURCE) && !inUserNamespace()
+}
+
+// oomScoreAdj returns the value to set, or nil to leave it. Lowering it needs a
+// privilege too.
+func oomScoreAdj(want int) *int {
+	if want == 0 {
+		return nil
+	}
+	b, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil {
+		return nil
+	}
+	own, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil || (want < own && !canRaiseLimits()) {
+		return nil
+	}
+	want = min(max(want, -1000), 1000)
+	return &want
+}
+
+// limited reports whether c asks for anything that needs a cgroup.
+func (c *Config) limited() bool {
+	return c.Memory != 0 || c.MemorySwap != 0 || c.MemoryReservation != 0 || c.CPUs != 0 || c.CPUShares != 0 ||
+		c.CPUPeriod != 0 || c.CPUQuota != 0 || c.CPUSetCPUs != "" || c.CPUSetMems != "" || c.PidsLimit > 0
+}
+
+// resources are the limits in the spec's form, without devices.
+func (c *Config) resources() (*specs.LinuxResources, error) {
+	r := &specs.LinuxResources{}
+	if c.Memory != 0 || c.MemorySwap != 0 || c.MemoryReservation != 0 {
+		m, err := c.memory()
+		if err != nil {
+			return nil, err
+		}
+		r.Memory = m
+	}
+	if c.PidsLimit > 0 {
+		r.Pids = &specs.LinuxPids{Limit: &c.PidsLimit}
+	}
+	cpu := specs.LinuxCPU{Cpus: c.CPUSetCPUs, Mems: c.CPUSetMems}
+	if c.CPUShares != 0 {
+		cpu.Shares = &c.CPUShares
+	}
+	period, quota := c.CPUPeriod, c.CPUQuota
+	if c.CPUs != 0 {
+		if period != 0 || quota != 0 {
+			return nil, fmt.Errorf("conflicting options: CPUs and CPU quota or period")
+		}
+		period = 100_000 // microseconds, Docker's
+		quota = int64(c.CPUs * float64(period))
+		if quota < 1000 {
+			return nil, fmt.Errorf("CPUs: %g is less than 0.01", c.CPUs)
+		}
+	}
+	if period != 0 {
+		cpu.Period = &period
+	}
+	if quota != 0 {
+		cpu.Quota = &quota
+	}
+	if cpu != (specs.LinuxCPU{}) {
+		r.CPU = &cpu
+	}
+	return r, nil
+}
+
+// memory follows Docker: without a swap limit a container may use as much swap as
+// memory.
+func (c *Config) memory() (*specs.LinuxMemory, error) {
+	m := &specs.LinuxMemory{}
+	swap := c.MemorySwap
+	switch {
+	case c.Memory < 0 || c.MemoryReservation < 0:
+		return nil, fmt.Errorf("memory limit is negative")
+	case c.Memory == 0 && swap > 0:
+		return nil, fmt.Errorf("you should always set the memory limit when using a memory and swap limit")
+	case swap > 0 && swap < c.Memory:
+		return nil, fmt.Errorf("memory and swap limit %d is below memory limit %d", swap, c.Memory)
+	case c.Memory > 0 && c.Memory < 6<<20:
+		return nil, fmt.Errorf("minimum memory limit is 6 MiB")
+	case c.Memory > 0 && swap == 0 && hasSwapLimit():
+		swap = 2 * c.Memory
+	}
+	if c.Memory != 0 {
+		m.Limit = &c.Memory
+	}
+	if swap != 0 {
+		m.Swap = &swap
+	}
+	if c.MemoryReservation != 0 {
+		m.Reservation = &c.MemoryReservation
+	}
+	return m, nil
+}
+
+// hasSwapLimit reports whether the kernel accounts for swap. In cgroup v2 it
+// always can.
+func hasSwapLimit() bool {
+	if cgroupVersion() != 1 {
+		return true
+	}
+	_, err := os.Stat("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
+	return err == nil
+}
