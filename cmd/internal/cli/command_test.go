@@ -201,6 +201,7 @@ func TestReport(t *testing.T) {
 		}},
 		{"interrupted", NewBuild, fmt.Errorf("step: %w", interruption{signal: 2}), 130, []string{"ERROR: step: interrupted\n"}},
 		{"container's status", NewRun, &exitStatus{status: 42}, 42, nil},
+		{"several", NewRun, &exitStatus{status: 125, err: errors.Join(errors.New("a"), errors.New("b"))}, 125, []string{"run: a\nrun: b\n"}},
 		{"not found", NewRun, &exitStatus{status: 127, err: &run.StartError{Code: 127, Err: errors.New("no such program")}}, 127, []string{"run: no such program\n"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

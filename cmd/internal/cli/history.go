@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -53,6 +54,9 @@ func (e *Env) history(ctx context.Context, name string, noTrunc bool) ([]map[str
 		return nil, err
 	}
 	image, err := store.Image(name)
+	if errors.Is(err, layers.ErrNotFound) {
+		return nil, fmt.Errorf("no such image: %s", name)
+	}
 	if err != nil {
 		return nil, err
 	}

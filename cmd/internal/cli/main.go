@@ -2,10 +2,7 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -40,42 +37,4 @@ func Execute(ctx context.Context, e *Env, c Constructor, args []string) int {
 		err = closeErr
 	}
 	return report(e, cmd, err)
-}
-
-// interruption is the cause of a context that a signal ended.
-type interruption struct{ signal syscall.Signal }
-
-func (i interruption) Error() string {
-	if i.signal == syscall.SIGINT {
-		return "interrupted"
-	}
-	return fmt.Sprintf("ended by %s", i.signal)
-}
-
-// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP ends;
-// the second ends the process at once. Containers and mounts do not outlive it.
-func interruptible(parent context.Context) (ctx context.Context, stop func()) {
-	ctx, cancel := context.WithCancelCause(parent)
-	ch := make(chan os.Signal, 2)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	done := make(chan struct{})
-	go func() {
-		for n := 1; ; n++ {
-			select {
-			case <-done:
-				return
-			case sig := <-ch:
-				i := interruption{sig.(syscall.Signal)}
-				if n > 1 {
-					os.Exit(128 + int(i.signal))
-				}
-				cancel(i)
-			}
-		}
-	}()
-	return ctx, func() {
-		signal.Stop(ch)
-		close(done)
-		cancel(nil)
-	}
 }

@@ -77,11 +77,11 @@ func report(e *Env, cmd *cobra.Command, err error) int {
 		return statusUsage
 	case errors.As(err, &exit):
 		if exit.err != nil {
-			printError(e.Stderr, cmd, err, terminal(e.Stderr))
+			printErrors(e.Stderr, cmd, err, terminal(e.Stderr))
 		}
 		return exit.status
 	}
-	printError(e.Stderr, cmd, err, terminal(e.Stderr))
+	printErrors(e.Stderr, cmd, err, terminal(e.Stderr))
 	if errors.As(err, &interrupted) {
 		return 128 + int(interrupted.signal)
 	}
@@ -96,6 +96,29 @@ func printUsageError(w io.Writer, u *usageError) {
 		fmt.Fprintf(w, "\nUsage:  %s\n", u.cmd.UseLine())
 	}
 	fmt.Fprintf(w, "\nRun '%s --help' for more information\n", u.cmd.CommandPath())
+}
+
+// printErrors prints err, or each of the errors that were joined to it.
+func printErrors(w io.Writer, cmd *cobra.Command, err error, terminal bool) {
+	for _, one := range parts(err) {
+		printError(w, cmd, one, terminal)
+	}
+}
+
+// parts takes apart what errors.Join joined.
+func parts(err error) []error {
+	if exit, ok := err.(*exitStatus); ok {
+		return parts(exit.err)
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || err.Error() != errors.Join(joined.Unwrap()...).Error() {
+		return []error{err}
+	}
+	var list []error
+	for _, one := range joined.Unwrap() {
+		list = append(list, parts(one)...)
+	}
+	return list
 }
 
 // printError prints err with what helps to mend it: for a mistake in a

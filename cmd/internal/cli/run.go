@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -154,44 +152,4 @@ func (e *Env) start(ctx context.Context, c container) (status run.Status, err er
 		Stderr:  e.Stderr,
 		Signals: signals,
 	})
-}
-
-// maxInterrupts is how many SIGINT and SIGTERM a container may ignore; the next
-// ends it.
-const maxInterrupts = 3
-
-// forward returns the signals that a container's first process is to get, and a
-// context that ends when it has ignored too many.
-func forward(parent context.Context) (ctx context.Context, signals <-chan os.Signal, stop func()) {
-	ctx, cancel := context.WithCancelCause(parent)
-	in, out := make(chan os.Signal, 16), make(chan os.Signal, 16)
-	signal.Notify(in)
-	done := make(chan struct{})
-	go func() {
-		for interrupts := 0; ; {
-			var sig os.Signal
-			select {
-			case <-done:
-				return
-			case sig = <-in:
-			}
-			switch sig {
-			case syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG, syscall.SIGWINCH:
-				continue // ours, or followed by run itself
-			case syscall.SIGINT, syscall.SIGTERM:
-				if interrupts++; interrupts >= maxInterrupts {
-					cancel(interruption{sig.(syscall.Signal)})
-				}
-			}
-			select {
-			case out <- sig:
-			default: // the container does not keep up
-			}
-		}
-	}()
-	return ctx, out, func() {
-		signal.Stop(in)
-		close(done)
-		cancel(nil)
-	}
 }
