@@ -2,7 +2,6 @@ package layers
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
@@ -42,6 +41,17 @@ func (e *ConflictError) Error() string {
 	return "cannot copy to non-directory: /" + e.Path
 }
 
+// withDefaults fills in what zero means.
+func (o WriteOptions) withDefaults() WriteOptions {
+	if o.DirMode == 0 {
+		o.DirMode = 0o755
+	}
+	if o.DirTime.IsZero() {
+		o.DirTime = time.Unix(0, 0)
+	}
+	return o
+}
+
 // Write writes entries into the snapshot, straight into its directory and
 // without a mount. Their order does not matter, except that of entries with the
 // same path the last one counts; a hard link may come before its target.
@@ -57,5 +67,31 @@ func (e *ConflictError) Error() string {
 // way, so that Commit reads nothing again. After an error the snapshot holds
 // some of the entries and only Remove is useful.
 func (sn *Snapshot) Write(ctx context.Context, entries []Entry, o WriteOptions) error {
-	return errors.ErrUnsupported
+	p, err := newPlan(entries)
+	if err != nil {
+		return err
+	}
+	if len(p.order) == 0 && p.root.index < 0 {
+		return nil
+	}
+	sn.dropStream()
+	w, err := newWriter(sn, p, o)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	if err := w.run(ctx); err != nil {
+		return err
+	}
+	if w.stream == nil {
+		return nil
+	}
+	st, err := w.stream.finish()
+	if err != nil {
+		return err
+	}
+	sn.mu.Lock()
+	sn.stream = st
+	sn.mu.Unlock()
+	return nil
 }
