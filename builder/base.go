@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/platforms"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -25,9 +26,18 @@ type image struct {
 	config   dockerspec.DockerOCIImage
 	chain    digest.Digest // ChainID of all its layers
 
-	once  sync.Once
-	layer string // top layer in the store, once fetched
-	err   error
+	once    sync.Once
+	fetched atomic.Bool
+	layer   string // top layer in the store, once fetched
+	err     error
+}
+
+// setLayer says that the image is in the store already.
+func (img *image) setLayer(id string) {
+	img.once.Do(func() {
+		img.layer = id
+		img.fetched.Store(true)
+	})
 }
 
 // images finds images by request, each once per build.
@@ -104,8 +114,7 @@ func (im *images) resolve(ctx context.Context, r dockerfile.ImageRequest) (_ *im
 	}
 	img := &image{ref: ref, platform: platform, config: config, chain: chainID(config)}
 	if localErr == nil && local.chain == img.chain {
-		img.layer = local.layer
-		img.once.Do(func() {})
+		img.setLayer(local.layer)
 	}
 	return img, nil
 }
@@ -155,8 +164,8 @@ func (im *images) local(r dockerfile.ImageRequest, name string, platform ocispec
 	if !samePlatform(stored.Config.Platform, platform) {
 		return nil, layers.ErrNotFound
 	}
-	img := &image{ref: ref, platform: platform, config: stored.Config, chain: chainID(stored.Config), layer: stored.Layer}
-	img.once.Do(func() {})
+	img := &image{ref: ref, platform: platform, config: stored.Config, chain: chainID(stored.Config)}
+	img.setLayer(stored.Layer)
 	return img, nil
 }
 
@@ -177,11 +186,16 @@ func chainID(c dockerspec.DockerOCIImage) digest.Digest {
 	return identity.ChainID(c.RootFS.DiffIDs)
 }
 
-// top fetches the image's layers, if they are not in the store, and returns
-// the topmost.
-func (img *image) top(ctx context.Context, b *Builder, v *vertex) (string, error) {
+// here reports whether the image's layers are known to be in the store.
+func (img *image) here() bool { return img.fetched.Load() }
+
+// top fetches the image's layers, if they are not in the store, as a vertex of
+// its own, and returns the topmost.
+func (img *image) top(ctx context.Context, bd *build, name string) (string, error) {
 	img.once.Do(func() {
-		client := *b.Registry
+		v := bd.report.start(name)
+		defer func() { v.end(false, -1, img.err) }()
+		client := *bd.b.Registry
 		client.Progress = func(p registry.Progress) {
 			v.progress(string(p.Blob), p.Offset, p.Total)
 		}
@@ -191,6 +205,7 @@ func (img *image) top(ctx context.Context, b *Builder, v *vertex) (string, error
 			return
 		}
 		img.layer = pulled.Layer
+		img.fetched.Store(true)
 	})
 	return img.layer, img.err
 }

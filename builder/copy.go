@@ -65,7 +65,7 @@ func (w *copyWork) inputs(ctx context.Context) (digest.Digest, error) {
 			return digest.Digest(rec.Value), nil
 		}
 	}
-	if err := w.load(ctx, w.v); err != nil {
+	if err := w.load(ctx); err != nil {
 		return "", err
 	}
 	content, err := w.src.contents(ctx, w.matches, map[string]digest.Digest{})
@@ -94,7 +94,7 @@ func (w *copyWork) remoteInputs(ctx context.Context) (digest.Digest, error) {
 		w.remote = append(w.remote, f)
 		k.text(string(f.Digest))
 	}
-	if err := w.load(ctx, w.v); err != nil {
+	if err := w.load(ctx); err != nil {
 		return "", err
 	}
 	if w.src != nil {
@@ -121,11 +121,11 @@ func (w *copyWork) memoKey(from digest.Digest) layers.Key {
 }
 
 // load opens the source and finds the matches, once.
-func (w *copyWork) load(ctx context.Context, v *vertex) error {
+func (w *copyWork) load(ctx context.Context) error {
 	if w.src != nil || len(w.op.Sources) == 0 {
 		return nil
 	}
-	src, err := w.bd.sources.get(ctx, v, w.op.From)
+	src, err := w.bd.sources.get(ctx, w.op.From)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (w *copyWork) load(ctx context.Context, v *vertex) error {
 
 // do copies the selected files into sn.
 func (w *copyWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (digest.Digest, error) {
-	if err := w.load(ctx, v); err != nil {
+	if err := w.load(ctx); err != nil {
 		return "", err
 	}
 	view, err := sn.View()

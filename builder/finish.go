@@ -17,7 +17,7 @@ func (bd *build) finish(ctx context.Context, plan *dockerfile.Plan) (_ layers.Im
 	v := bd.report.start("exporting to image")
 	defer func() { v.end(false, -1, err) }()
 	target := bd.stages[len(bd.stages)-1]
-	parent, err := target.parent(ctx, v)
+	parent, err := target.parent(ctx)
 	if err != nil {
 		return layers.Image{}, err
 	}

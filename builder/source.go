@@ -58,7 +58,7 @@ func (ss *sources) close() {
 
 // get opens what from names. For stages and images it may have to wait or to
 // fetch layers, so steps ask for the key first.
-func (ss *sources) get(ctx context.Context, v *vertex, from dockerfile.Source) (*source, error) {
+func (ss *sources) get(ctx context.Context, from dockerfile.Source) (*source, error) {
 	switch {
 	case from.Scratch:
 		view, err := layers.OpenView()
@@ -69,15 +69,15 @@ func (ss *sources) get(ctx context.Context, v *vertex, from dockerfile.Source) (
 		}
 		return ss.dir(ss.bd.o.ContextDir, ss.bd.o.Ignore, "the build context")
 	case from.Named != nil:
-		return ss.named(ctx, v, *from.Named)
+		return ss.named(ctx, *from.Named)
 	case from.Image != nil:
-		return ss.image(ctx, v, *from.Image)
+		return ss.image(ctx, *from.Image)
 	}
 	st := ss.bd.stages[from.Stage]
 	if err := st.wait(ctx); err != nil {
 		return nil, err
 	}
-	view, err := st.view(ctx, v)
+	view, err := st.view(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -161,11 +161,11 @@ func (ss *sources) namedDir(name string) (string, bool) { return namedDir(ss.bd.
 
 // named opens a --build-context: a directory with its own ignore file, or an
 // image.
-func (ss *sources) named(ctx context.Context, v *vertex, r dockerfile.ImageRequest) (*source, error) {
+func (ss *sources) named(ctx context.Context, r dockerfile.ImageRequest) (*source, error) {
 	name := r.Context
 	dir, ok := ss.namedDir(name)
 	if !ok {
-		return ss.image(ctx, v, r)
+		return ss.image(ctx, r)
 	}
 	var ignore *dockerfile.Ignore
 	data, err := os.ReadFile(filepath.Join(dir, ".dockerignore"))
@@ -181,12 +181,12 @@ func (ss *sources) named(ctx context.Context, v *vertex, r dockerfile.ImageReque
 }
 
 // image opens an image's files, fetching its layers if they are not here.
-func (ss *sources) image(ctx context.Context, v *vertex, r dockerfile.ImageRequest) (*source, error) {
+func (ss *sources) image(ctx context.Context, r dockerfile.ImageRequest) (*source, error) {
 	img, err := ss.bd.images.get(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	top, err := img.top(ctx, ss.bd.b, v)
+	top, err := img.top(ctx, ss.bd, "FROM "+img.ref.String())
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -20,8 +21,10 @@ type position struct {
 	// an empty root and while base is set.
 	parent layers.Parent
 	// base is set until the first step that needs the base's files: its
-	// layers may not have been fetched yet.
+	// layers may not have been fetched yet. from is what the display
+	// calls the fetching.
 	base *image
+	from string
 }
 
 // stage runs the steps of one stage of the plan.
@@ -104,7 +107,7 @@ func (s *stage) enterImage(ctx context.Context) error {
 	req := *s.spec.Base.Image
 	if _, ok := s.sources.namedDir(req.Context); ok {
 		return s.step(ctx, &dockerfile.Step{
-			Name: s.spec.Base.Name, CreatedBy: "FROM " + req.Context, Location: s.spec.Location,
+			Name: s.fromName(), CreatedBy: "FROM " + req.Context, Location: s.spec.Location,
 			Op: &dockerfile.Copy{From: dockerfile.Source{Named: &req, Stage: -1}, Sources: []string{"/"}, Dest: "/"},
 		})
 	}
@@ -112,11 +115,21 @@ func (s *stage) enterImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v := s.report.start(s.spec.Base.Name)
-	s.at = position{key: img.chain, base: img}
+	s.at = position{key: img.chain, base: img, from: s.fromName()}
 	s.history = append(s.history, historyOf(img.config.History)...)
-	v.end(true, -1, nil)
+	if img.here() {
+		s.report.start(s.fromName()).end(true, -1, nil)
+	}
 	return nil
+}
+
+// fromName is what the display calls the stage's base.
+func (s *stage) fromName() string {
+	req := s.spec.Base.Image
+	if req.Context != "" {
+		return fmt.Sprintf("[context %s] %s", req.Context, s.o.NamedContexts[req.Context])
+	}
+	return cmp.Or(s.spec.Base.Name, "FROM "+req.Ref)
 }
 
 func historyOf(h []ocispec.History) []pendingHistory {
@@ -236,7 +249,7 @@ func (s *stage) lookup(key layers.Key) (outcome, bool) {
 // make executes w on a fresh snapshot and commits it in the background.
 func (s *stage) make(ctx context.Context, v *vertex, w work, step digest.Digest, key layers.Key) (outcome, error) {
 	out := outcome{size: -1}
-	parent, err := s.parent(ctx, v)
+	parent, err := s.parent(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -267,9 +280,9 @@ func joinRemove(err error, sn *layers.Snapshot) error {
 
 // parent returns what the next snapshot stands on, fetching the base if this
 // is the first step that needs its files.
-func (s *stage) parent(ctx context.Context, v *vertex) (layers.Parent, error) {
+func (s *stage) parent(ctx context.Context) (layers.Parent, error) {
 	if s.at.base != nil {
-		id, err := s.at.base.top(ctx, s.b, v)
+		id, err := s.at.base.top(ctx, s.build, s.at.from)
 		if err != nil {
 			return nil, err
 		}
@@ -287,8 +300,8 @@ func (s *stage) parent(ctx context.Context, v *vertex) (layers.Parent, error) {
 }
 
 // view returns the files of the stage as it stands.
-func (s *stage) view(ctx context.Context, v *vertex) (*layers.View, error) {
-	p, err := s.parent(ctx, v)
+func (s *stage) view(ctx context.Context) (*layers.View, error) {
+	p, err := s.parent(ctx)
 	if err != nil {
 		return nil, err
 	}
