@@ -136,7 +136,7 @@ func (p *planner) baseOf(st *stage) Base {
 		return Base{Image: st.request, Stage: -1} // for BuildKit that is scratch
 	default:
 		text := "FROM " + st.request.Ref
-		return Base{Image: st.request, Stage: -1, Name: p.stepName(st, text, false, newEnv())}
+		return Base{Image: st.request, Stage: -1, Name: p.stepName(st, st.own, text, false, newEnv())}
 	}
 }
 
@@ -164,9 +164,10 @@ func (p *planner) finish(config *dockerspec.DockerOCIImage) {
 	config.Platform = platforms.Normalize(config.Platform)
 }
 
-// stepName counts a step and puts "[stage 2/5]" in front of its text.
-func (p *planner) stepName(st *stage, text string, onBuild bool, e shell.EnvGetter) string {
-	if st.total == 0 {
+// stepName counts a step and puts "[stage 2/5]" in front of its text, for total
+// steps, counting from the base image.
+func (p *planner) stepName(st *stage, total int, text string, onBuild bool, e shell.EnvGetter) string {
+	if total == 0 {
 		return text
 	}
 	st.number++
@@ -179,7 +180,7 @@ func (p *planner) stepName(st *stage, text string, onBuild bool, e shell.EnvGett
 	if len(p.stages)+p.external > 1 {
 		b.WriteString(st.label + " ")
 	}
-	fmt.Fprintf(&b, "%*d/%d] ", int(1+math.Log10(float64(st.total))), st.number, st.total)
+	fmt.Fprintf(&b, "%*d/%d] ", int(1+math.Log10(float64(total))), st.number, total)
 	if onBuild {
 		b.WriteString("ONBUILD ")
 	}
@@ -296,7 +297,7 @@ func (d *dispatcher) step(op Op, createdBy, text string, named bool) error {
 		s.Comment = historyComment
 	}
 	if named {
-		s.Name = d.stepName(d.stage, text, d.cmd.onBuild, d.stage.env)
+		s.Name = d.stepName(d.stage, d.total, text, d.cmd.onBuild, d.stage.env)
 	}
 	d.steps = append(d.steps, s)
 	return nil

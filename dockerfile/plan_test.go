@@ -100,6 +100,7 @@ func planText(t *testing.T, archive *txtar.Archive) []byte {
 	for {
 		plan, err := f.Plan(o)
 		if err != nil {
+			writeWarnings(&b, plan.Warnings)
 			writeError(&b, err)
 			return b.Bytes()
 		}
@@ -125,9 +126,6 @@ func writeError(b *bytes.Buffer, err error) {
 	fmt.Fprintf(b, "error: %v\n", err)
 	if e, ok := errors.AsType[*dockerfile.Error](err); ok {
 		b.WriteString(e.Excerpt())
-	}
-	if e, ok := errors.AsType[*dockerfile.CheckError](err); ok {
-		writeWarnings(b, e.Warnings)
 	}
 }
 

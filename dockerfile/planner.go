@@ -41,52 +41,57 @@ type planner struct {
 }
 
 // Plan works out what must be done to build a stage. A mistake in the
-// Dockerfile is an *Error, findings of a strict check are a *CheckError.
+// Dockerfile is an *Error, findings of a strict check are a *CheckError. With an
+// error comes a Plan that has nothing but the Warnings up to there.
 func (f *File) Plan(o PlanOptions) (*Plan, error) {
 	p, err := f.newPlanner(o)
 	if err != nil {
-		return nil, err
+		return &Plan{}, err
 	}
-	stages, args, err := f.instructions(p.lint)
+	if err := p.run(); err != nil {
+		return &Plan{Warnings: p.plan.Warnings}, err
+	}
+	return p.plan, nil
+}
+
+func (p *planner) run() error {
+	stages, args, err := p.file.instructions(p.lint)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	lintStageNames(stages, p.lint)
 	lintCasing(stages, p.lint)
 	if err := p.setGlobals(stages, args); err != nil {
-		return nil, err
+		return err
 	}
 	if err := p.setEpoch(stages); err != nil {
-		return nil, err
+		return err
 	}
 	for i, st := range stages {
 		if err := p.addStage(i, st); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	target, err := p.findTarget()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := p.link(); err != nil {
-		return nil, err
+		return err
 	}
 	needed, err := p.resolve(target)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p.noteUses(needed)
 	p.noteUnused(needed)
 	if len(p.plan.Missing) > 0 {
-		return p.plan, nil
+		return nil
 	}
 	if err := p.planStages(needed, target); err != nil {
-		return nil, err
+		return err
 	}
-	if err := f.checkError(p.lint, p.plan.Warnings); err != nil {
-		return nil, err
-	}
-	return p.plan, nil
+	return p.file.checkError(p.lint, p.plan.Warnings)
 }
 
 func (f *File) newPlanner(o PlanOptions) (*planner, error) {

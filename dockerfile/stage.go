@@ -44,6 +44,7 @@ type stage struct {
 	health     once
 	number     int // of the last step with a name
 	total      int // of steps with a name
+	own        int // total without what ONBUILD adds
 	steps      []Step
 }
 
@@ -350,6 +351,7 @@ func (p *planner) trigger(st *stage) (bool, error) {
 		added = added || len(cmd.sources) > 0
 	}
 	st.commands = append(commands, st.commands...)
+	st.own = st.total
 	st.total += len(commands)
 	return added, nil
 }
