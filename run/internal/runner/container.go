@@ -159,7 +159,9 @@ func (c *container) runProcess(end *wire.Event) (err error) {
 	if err != nil {
 		return err
 	}
+	orphans := c.watchOrphans(p)
 	state, err := p.Wait()
+	orphans.kill()
 	var exit *exec.ExitError // a status other than 0 is no error here
 	if state == nil || (err != nil && !errors.As(err, &exit)) {
 		return fmt.Errorf("wait for container: %w", err)

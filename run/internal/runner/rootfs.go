@@ -35,6 +35,7 @@ type rootfs struct {
 	lower   []*os.File
 	mounted bool
 	made    []wire.Stub // in the upper directory, to be removed
+	copied  []copiedDir // copied up for them
 }
 
 func (r *rootfs) mount() error {

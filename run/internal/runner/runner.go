@@ -17,7 +17,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"sync"
 
@@ -86,12 +88,28 @@ func serve(socket, dir string) error {
 	}
 	defer conn.Close()
 	r := &runner{conn: conn, dir: dir, containers: map[uint64]*container{}}
+	r.handleSignals()
 	logrus.SetOutput(io.Discard)
 	logrus.AddHook(logHook{conn})
 	if err := r.prepare(); err != nil {
 		return err
 	}
 	return r.loop()
+}
+
+// handleSignals: the end of this process leaves containers behind, so that a signal
+// is an orderly end. They are handled, not ignored: an ignored signal would stay
+// ignored in the containers.
+func (r *runner) handleSignals() {
+	ch := make(chan os.Signal, 8)
+	signal.Notify(ch, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
+	go func() {
+		for s := range ch {
+			if s != unix.SIGPIPE {
+				r.conn.Close() // loop ends
+			}
+		}
+	}()
 }
 
 // prepare makes the private mounts and opens what every container needs.
@@ -105,8 +123,9 @@ func (r *runner) prepare() error {
 	if err := unix.Mount("", r.dir, "", unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make state directory private: %w", err)
 	}
-	if err := os.Chdir("/"); err != nil {
-		return err
+	// Without a process id namespace a container's orphans become our children.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return os.NewSyscallError("prctl", err)
 	}
 	var err error
 	if r.exe, err = os.Open("/proc/self/exe"); err != nil {
@@ -123,7 +142,7 @@ func (r *runner) loop() error {
 		if err != nil {
 			r.killAll()
 			r.wg.Wait()
-			if errors.Is(err, io.EOF) {
+			if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
 			return err

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,6 +77,7 @@ func (r *rootfs) makeOne(root, name string, dir bool) error {
 			return err
 		}
 	}
+	r.noteCopies(root, parent)
 	restore := keepTimes(filepath.Join(root, parent))
 	var err error
 	if dir {
@@ -87,6 +90,45 @@ func (r *rootfs) makeOne(root, name string, dir bool) error {
 	}
 	r.made = append(r.made, wire.Stub{Path: name, Dir: dir})
 	return restore()
+}
+
+// copiedDir is a directory that overlayfs copies up because a stub is made in it.
+type copiedDir struct {
+	name   string
+	before unix.Stat_t
+}
+
+// noteCopies remembers which of dir and its parents are not in the upper directory.
+func (r *rootfs) noteCopies(root, dir string) {
+	if r.req.Dir != "" {
+		return
+	}
+	for ; dir != "."; dir = path.Dir(dir) {
+		var st unix.Stat_t
+		if unix.Lstat(filepath.Join(r.req.Upper, dir), &st) == nil || unix.Lstat(filepath.Join(root, dir), &st) != nil {
+			return
+		}
+		r.copied = append(r.copied, copiedDir{dir, st})
+	}
+}
+
+// removeCopies removes the directories that were copied up for stubs only: empty
+// ones with the owner, mode and time that they had. The layers below still have
+// them.
+func (r *rootfs) removeCopies() {
+	slices.SortFunc(r.copied, func(a, b copiedDir) int { return strings.Compare(b.name, a.name) })
+	for _, c := range r.copied {
+		var st unix.Stat_t
+		full, was := filepath.Join(r.req.Upper, c.name), c.before
+		if unix.Lstat(full, &st) != nil || st.Mode != was.Mode || st.Uid != was.Uid || st.Gid != was.Gid || st.Mtim != was.Mtim {
+			continue
+		}
+		restore := keepTimes(filepath.Dir(full))
+		if unix.Rmdir(full) == nil {
+			restore()
+		}
+	}
+	r.copied = nil
 }
 
 // removeMade removes the stubs that makeMissing made, last first, from the upper
@@ -113,6 +155,7 @@ func (r *rootfs) removeMade() error {
 		errs = append(errs, restore())
 	}
 	r.made = nil
+	r.removeCopies()
 	return errors.Join(errs...)
 }
 
