@@ -217,7 +217,7 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 	return e.built(result, f.iidfile, mode)
 }
 
-// built reports a finished build: its warnings, and its image where asked for.
+// built reports the image of a finished build where asked for.
 func (e *Env) built(r *builder.Result, iidfile string, mode progress.Mode) error {
 	id := "sha256:" + r.Image.ID
 	if iidfile != "" {
@@ -229,6 +229,5 @@ func (e *Env) built(r *builder.Result, iidfile string, mode progress.Mode) error
 		_, err := fmt.Fprintln(e.Stdout, id)
 		return err
 	}
-	printWarnings(e.Stderr, r.Warnings)
 	return nil
 }

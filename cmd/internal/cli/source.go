@@ -143,23 +143,3 @@ func readIgnore(o *builder.Options, dockerfileDir string) error {
 	}
 	return nil
 }
-
-// printWarnings lists the checks that a Dockerfile did not pass, in BuildKit's
-// form.
-func printWarnings(w io.Writer, warnings []dockerfile.Warning) {
-	if len(warnings) == 0 {
-		return
-	}
-	plural := "s"
-	if len(warnings) == 1 {
-		plural = ""
-	}
-	fmt.Fprintf(w, "\n %d warning%s found:\n", len(warnings), plural)
-	for _, warning := range warnings {
-		fmt.Fprintf(w, " - %s: %s", warning.Rule, warning.Message)
-		if warning.Location.Start > 0 {
-			fmt.Fprintf(w, " (line %d)", warning.Location.Start)
-		}
-		fmt.Fprintln(w)
-	}
-}

@@ -12,7 +12,7 @@ type board struct {
 	vertexes []*vertex // in order of appearance
 	byID     map[int]*vertex
 	started  time.Time
-	now      time.Time // of the last event
+	warnings []string
 }
 
 // vertex is one unit of work.
@@ -53,9 +53,11 @@ func (v *vertex) elapsed(now time.Time) time.Duration {
 // vertex applies e and returns the vertex it is about, nil for events of the
 // whole build. Log is left to the caller.
 func (b *board) vertex(e builder.Event) *vertex {
-	b.now = e.Time
 	if b.started.IsZero() {
 		b.started = e.Time
+	}
+	if e.Kind == builder.Warning {
+		b.warnings = append(b.warnings, oneLine(e.Message))
 	}
 	if e.Vertex == 0 {
 		return nil
@@ -75,8 +77,27 @@ func (b *board) vertex(e builder.Event) *vertex {
 	case builder.Cached, builder.Done, builder.Failed:
 		v.state, v.ended, v.err = e.Kind, e.Time, e.Err
 		v.bytes = max(0, e.LayerBytes)
+	case builder.Committed:
+		v.bytes = max(0, e.LayerBytes)
 	}
 	return v
+}
+
+// warningLines lists the warnings in BuildKit's form; it is empty when there
+// are none.
+func (b *board) warningLines() []string {
+	var lines []string
+	switch n := len(b.warnings); n {
+	case 0:
+	case 1:
+		lines = append(lines, " 1 warning found:")
+	default:
+		lines = append(lines, fmt.Sprintf(" %d warnings found:", n))
+	}
+	for _, w := range b.warnings {
+		lines = append(lines, " - "+w)
+	}
+	return lines
 }
 
 // progress applies a Progress event.

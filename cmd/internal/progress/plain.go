@@ -34,6 +34,7 @@ type plain struct {
 type turn struct {
 	waiting bytes.Buffer
 	spoken  bool // it has had the floor before
+	over    bool // its end was shown
 	last    time.Time
 }
 
@@ -51,12 +52,13 @@ func (p *plain) event(e builder.Event) {
 		t = &turn{}
 		p.turns[v] = t
 	}
+	if t.over {
+		return
+	}
 	say := func(line string) { p.log(v, &t.waiting, e.Time, line) }
 	switch e.Kind {
 	case builder.Log:
 		v.stream(e.Stream).write(e.Data, say)
-	case builder.Warning:
-		fmt.Fprintf(&t.waiting, "#%d WARN: %s\n", v.id, oneLine(e.Message))
 	case builder.Progress:
 		if s := v.status(e.ID); s.due() {
 			p.status(v, &t.waiting, s)
@@ -139,7 +141,7 @@ func (p *plain) pass(now time.Time) {
 		}
 		p.speak(now)
 		if !p.floor.running() {
-			delete(p.turns, p.floor)
+			p.turns[p.floor].over = true
 			io.WriteString(p.w, "\n")
 			p.floor = nil
 			continue
@@ -165,7 +167,7 @@ func (p *plain) next() *vertex {
 	for _, v := range p.board.vertexes {
 		t := p.turns[v]
 		switch {
-		case t == nil || v == p.floor:
+		case t == nil || t.over || v == p.floor:
 		case !v.running():
 			return v
 		case t.waiting.Len() > 0 && says == nil:
@@ -200,10 +202,13 @@ func (p *plain) speak(now time.Time) {
 }
 
 func (p *plain) finish(now time.Time) {
-	for p.floor != nil || len(p.turns) > 0 {
+	for {
 		v := p.floor
 		if v == nil {
 			v = p.next()
+		}
+		if v == nil {
+			break
 		}
 		if v.running() { // its end was not reported: the build was cut short
 			v.state, v.ended, v.err = builder.Failed, now, context.Canceled
@@ -214,5 +219,8 @@ func (p *plain) finish(now time.Time) {
 			p.end(v, &t.waiting)
 		}
 		p.pass(now)
+	}
+	for _, line := range p.board.warningLines() {
+		fmt.Fprintln(p.w, line)
 	}
 }

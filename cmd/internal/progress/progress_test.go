@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -62,11 +63,14 @@ var recordings = map[string][]builder.Event{
 		at(0.4, output(5, "cc -c a.c\ncc -c")),
 		at(0.6, output(5, " b.c\n")),
 		at(2.6, output(5, "done, no newline")),
-		at(2.8, end(5, builder.Done, 45_600)),
+		at(2.8, end(5, builder.Done, -1)),
 		at(2.8, start(6, "exporting to image")),
 		at(2.8, counted(6, "naming to localhost/app:latest", 0, 0)),
+		at(2.85, end(5, builder.Committed, 45_600)),
+		at(2.9, builder.Event{Kind: builder.Warning, Message: "Rule: look (line 3)"}),
 		at(2.9, end(6, builder.Done, -1)),
 	},
+	"long": long(),
 	"failing": {
 		at(0, start(1, "[1/2] FROM docker.io/library/debian:12")),
 		at(0, end(1, builder.Cached, -1)),
@@ -111,6 +115,17 @@ var recordings = map[string][]builder.Event{
 		at(0.3, output(1, "A\x1b]never ended")),
 		at(6, end(1, builder.Done, 0)),
 	},
+}
+
+// long is a build with more steps than the terminal has lines, the first of
+// which runs to the end.
+func long() []builder.Event {
+	events := []builder.Event{at(0, start(1, "[other 1/1] RUN slow")), at(0, output(1, "slow output\n"))}
+	for v := 2; v < 18; v++ {
+		from := float64(v-2) / 4
+		events = append(events, at(from, start(v, fmt.Sprintf("[%d/16] RUN step", v-1))), at(from+0.2, end(v, builder.Done, 1000)))
+	}
+	return append(events, at(4.5, end(1, builder.Done, 1000)))
 }
 
 // last is the time of the last event.

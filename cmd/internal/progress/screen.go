@@ -14,15 +14,19 @@ import (
 // tailLines is how many lines of a running step's output are shown.
 const tailLines = 6
 
-// screen is the TTY display. Vertexes that have ended are written once and
-// scroll away with the terminal; below them the last lines of the terminal,
-// the live part, are drawn anew with each tick:
+// screen is the TTY display. Its live part, the last lines of the terminal, is
+// drawn anew with each tick: a line for each vertex in the order in which they
+// began, under those that run what they count and the end of their output, and
+// a status line.
 //
 //	 => CACHED [1/3] FROM docker.io/library/debian:12
-//	 => [2/3] COPY . /src                               0.1s  1.23MB
-//	 => [3/3] RUN make                                  3.2s
+//	 => [2/3] COPY . /src                               1.23MB  0.1s
+//	 => [3/3] RUN make                                          3.2s
 //	 => => # cc -c main.c
 //	[+] Building 3.4s (2/3)
+//
+// When the terminal gets too small for that, vertexes that have ended leave the
+// live part, are written for the last time and scroll away.
 //
 // Each drawing is one write. Between drawings the cursor stands below the live
 // part and the terminal is in its usual state, so nothing needs to be repaired
@@ -34,16 +38,15 @@ type screen struct {
 	paint palette
 	board board
 	tails map[*vertex][]string
-	ended []*vertex // not yet written
-	notes []string  // further lines to write above the live part
-	live  int       // lines of the live part on the terminal
+	gone  map[*vertex]bool // no longer in the live part
+	live  int              // lines of the live part on the terminal
 }
 
 // palette holds the escape sequences of the colours; all empty for none.
 type palette struct{ done, failed, warned, faint, reset string }
 
 func newScreen(w io.Writer, size func() (int, int), title string, colors bool) *screen {
-	s := &screen{w: w, size: size, title: title, tails: make(map[*vertex][]string)}
+	s := &screen{w: w, size: size, title: title, tails: make(map[*vertex][]string), gone: make(map[*vertex]bool)}
 	if title == "" {
 		s.title = "Building"
 	}
@@ -60,13 +63,8 @@ func (s *screen) event(e builder.Event) {
 		if v != nil {
 			v.stream(e.Stream).write(e.Data, func(line string) { s.keep(v, line) })
 		}
-	case builder.Warning:
-		s.notes = append(s.notes, "WARN: "+oneLine(e.Message))
 	case builder.Cached, builder.Done, builder.Failed:
-		if v != nil {
-			s.ended = append(s.ended, v)
-			delete(s.tails, v)
-		}
+		delete(s.tails, v)
 	}
 }
 
@@ -98,75 +96,112 @@ func (s *screen) tick(now time.Time) {
 		return
 	}
 	width, height := s.size()
-	s.draw(now, width, s.liveLines(now, width, height-1))
+	s.draw(s.leave(now, width, height-1), s.liveLines(now, width, height-1))
 }
 
 func (s *screen) finish(now time.Time) {
 	if s.board.started.IsZero() {
 		return
 	}
+	width, _ := s.size()
+	var lines []string
 	for _, v := range s.board.vertexes {
 		if v.running() { // its end was not reported: the build was cut short
 			v.state, v.ended, v.err = builder.Failed, now, context.Canceled
-			s.ended = append(s.ended, v)
+		}
+		if !s.gone[v] {
+			lines = append(lines, s.vertexLine(v, now, width))
 		}
 	}
-	width, _ := s.size()
-	s.draw(now, width, []string{s.summary(now)})
+	for _, line := range s.board.warningLines() {
+		lines = append(lines, s.paint.warned+line+s.paint.reset)
+	}
+	s.draw(append(lines, s.summary(now)), nil)
 }
 
-// draw replaces the live part by what has ended and by live, in one write.
-// Lines cannot wrap while it draws, whatever the terminal makes of a
+// draw replaces the live part by what leaves it and what is now live, in one
+// write. Lines cannot wrap while it draws, whatever the terminal makes of a
 // character's width.
-func (s *screen) draw(now time.Time, width int, live []string) {
+func (s *screen) draw(leaving, live []string) {
 	var b strings.Builder
 	b.WriteString("\x1b[?7l")
 	if s.live > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA", s.live)
 	}
 	b.WriteString("\r")
-	line := func(text string) {
-		b.WriteString(text)
+	for _, line := range append(leaving, live...) {
+		b.WriteString(line)
 		b.WriteString("\x1b[K\n")
 	}
-	for _, v := range s.ended {
-		line(s.vertexLine(v, now, width))
-	}
-	for _, note := range s.notes {
-		line(s.paint.warned + fit(note, width) + s.paint.reset)
-	}
-	for _, text := range live {
-		line(text)
-	}
 	b.WriteString("\x1b[J\x1b[?7h")
-	s.ended, s.notes, s.live = s.ended[:0], s.notes[:0], len(live)
+	s.live = len(live)
 	io.WriteString(s.w, b.String())
 }
 
-// liveLines draws the running vertexes and the status line in at most height
-// lines. Each running vertex gets a line first; what room is left goes to
-// their statuses and output, shared evenly.
-func (s *screen) liveLines(now time.Time, width, height int) []string {
-	var running []*vertex
+// leave takes vertexes that have ended out of the live part until the rest, a
+// status line and some output fit in height lines, and returns their lines.
+func (s *screen) leave(now time.Time, width, height int) []string {
+	staying, running := 0, 0
 	for _, v := range s.board.vertexes {
+		if !s.gone[v] {
+			staying++
+		}
 		if v.running() {
-			running = append(running, v)
+			running++
 		}
 	}
-	shown := running[:min(len(running), max(1, height-2))]
-	room := height - 1 - len(shown)
-	if len(shown) < len(running) {
+	room := height - 1
+	if running > 0 {
+		room = max(1, room-tailLines)
+	}
+	var lines []string
+	for _, v := range s.board.vertexes {
+		if staying <= room {
+			break
+		}
+		if !s.gone[v] && !v.running() {
+			s.gone[v] = true
+			staying--
+			lines = append(lines, s.vertexLine(v, now, width))
+		}
+	}
+	return lines
+}
+
+// liveLines draws what has not left and the status line in at most height
+// lines. Each vertex gets a line first; what room is left goes to what running
+// ones count and say, shared evenly.
+func (s *screen) liveLines(now time.Time, width, height int) []string {
+	var shown []*vertex
+	running := 0
+	for _, v := range s.board.vertexes {
+		if !s.gone[v] {
+			shown = append(shown, v)
+		}
+		if v.running() {
+			running++
+		}
+	}
+	hidden := 0
+	if most := max(1, height-2); len(shown) > height-1 { // all of them run
+		hidden = len(shown) - most
+		shown = shown[:most]
+	}
+	room := max(0, height-1-len(shown))
+	if hidden > 0 {
 		room = 0
 	}
 	var out []string
-	for i, v := range shown {
+	for _, v := range shown {
 		out = append(out, s.vertexLine(v, now, width))
-		share := room / (len(shown) - i)
-		below := s.below(v, now, width, min(share, tailLines))
-		room -= len(below)
-		out = append(out, below...)
+		if v.running() && room > 0 {
+			below := s.below(v, now, width, min(room/running, tailLines))
+			room -= len(below)
+			running--
+			out = append(out, below...)
+		}
 	}
-	if hidden := len(running) - len(shown); hidden > 0 {
+	if hidden > 0 {
 		out = append(out, fit(fmt.Sprintf(" => ... and %d more running", hidden), width))
 	}
 	return append(out, s.progress(now))
