@@ -40,7 +40,7 @@ func (s *Store) Apply(ctx context.Context, parent string, r io.Reader) (Layer, e
 	if err != nil {
 		return Layer{}, errors.Join(fmt.Errorf("apply layer: %w", err), sn.Remove())
 	}
-	sn.stream, sn.always = st, true
+	sn.stream = st
 	return sn.Commit(ctx).Wait(ctx)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -23,9 +22,10 @@ type Commit struct {
 
 // Commit begins to turn what the snapshot holds into a layer and returns at
 // once: digest and rename go on in the background, in order after the parent's
-// commit. An unchanged snapshot gives the parent's layer. The snapshot must not
-// be written to or mounted any more. Cancelling ctx makes Wait return its cause
-// and drops the snapshot.
+// commit. An unchanged snapshot gives a layer too, the empty tar, as BuildKit
+// has it for a step that changes nothing. The snapshot must not be written to or
+// mounted any more. Cancelling ctx makes Wait return its cause and drops the
+// snapshot.
 func (sn *Snapshot) Commit(ctx context.Context) *Commit {
 	c := &Commit{store: sn.store, done: make(chan struct{})}
 	sn.mu.Lock()
@@ -35,25 +35,14 @@ func (sn *Snapshot) Commit(ctx context.Context) *Commit {
 	if done {
 		return c.finish(Layer{}, errors.New("commit: the snapshot was committed or removed before"))
 	}
-	changed, err := sn.seal(c)
-	if err != nil {
-		err = errors.Join(err, sn.area.remove())
+	if err := sn.seal(c); err != nil {
+		err = errors.Join(fmt.Errorf("commit: %w", err), sn.area.remove())
 		sn.store.end(sn)
 		return c.finish(Layer{}, err)
 	}
 	sn.store.background.Go(func() {
 		defer sn.store.end(sn)
-		var layer Layer
-		var err error
-		if changed {
-			layer, err = sn.apply(ctx)
-		} else {
-			err = sn.area.remove()
-			if err == nil {
-				layer, err = sn.parent.Wait(ctx)
-			}
-		}
-		c.finish(layer, err)
+		c.finish(sn.apply(ctx))
 	})
 	return c
 }
@@ -64,45 +53,22 @@ func (c *Commit) finish(layer Layer, err error) *Commit {
 	return c
 }
 
-// seal unmounts the snapshot and takes hold of its directories. It reports
-// whether there is anything to commit.
-func (sn *Snapshot) seal(c *Commit) (changed bool, err error) {
+// seal unmounts the snapshot and takes hold of its directories.
+func (sn *Snapshot) seal(c *Commit) error {
 	if err := sn.Unmount(); err != nil {
-		return false, fmt.Errorf("commit: %w", err)
+		return err
 	}
 	if !sn.store.overlay {
-		return true, nil
+		return nil
 	}
-	upper := dir{path: sn.Upper()}
-	changed, err = sn.changed(upper)
-	if err != nil {
-		return false, fmt.Errorf("commit: %w", err)
+	upper := dir{path: sn.area.upper()}
+	var err error
+	if upper.file, err = upper.open(); err != nil {
+		return err
 	}
-	changed = changed || sn.always
-	c.dirs = sn.lower
-	if changed {
-		if upper.file, err = upper.open(); err != nil {
-			return false, fmt.Errorf("commit: %w", err)
-		}
-		sn.store.keep(upper.file)
-		c.dirs = append([]dir{upper}, sn.lower...)
-	}
-	return changed, nil
-}
-
-// changed reports whether anything is in the upper directory.
-func (sn *Snapshot) changed(upper dir) (bool, error) {
-	f, err := os.Open(upper.path)
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	names, _ := f.Readdirnames(1)
-	if len(names) > 0 {
-		return true, nil
-	}
-	root, err := sn.store.describeRoot(upper)
-	return !sameRoot(&root, &sn.root), err
+	sn.store.keep(upper.file)
+	c.dirs = append([]dir{upper}, sn.lower...)
+	return nil
 }
 
 // apply makes the snapshot's area a layer.
@@ -124,9 +90,6 @@ func (sn *Snapshot) apply(ctx context.Context) (layer Layer, err error) {
 	parent, err := sn.parent.Wait(ctx)
 	if err != nil {
 		return Layer{}, err
-	}
-	if !sn.store.overlay && !sn.always && st.size == emptyTar {
-		return parent, nil
 	}
 	layer = Layer{ID: sn.store.LayerID(parent.ID, st.digest), Parent: parent.ID, DiffID: st.digest, Size: st.size}
 	unlock, err := sn.store.lockCommits()
@@ -159,10 +122,9 @@ func (sn *Snapshot) finishedStream(ctx context.Context) (*stream, error) {
 	st := sn.stream
 	sn.stream = nil
 	sn.mu.Unlock()
-	if st != nil && (sn.store.overlay || sn.always) {
+	if st != nil {
 		return st, nil
 	}
-	st.close() // the plain area needs the tar itself
 	return sn.area.stream(ctx, sn)
 }
 

@@ -19,6 +19,7 @@ import (
 type comparison struct {
 	now, before *os.File
 	mark        unix.Timespec // when the copy was complete
+	xattr       string        // prefix of overlayfs' own attributes
 }
 
 // change is a path that differs: new or other than before, or gone.
@@ -186,7 +187,7 @@ func (c *comparison) sameContent(name string, kind uint32) (bool, error) {
 		return false, err
 	}
 	defer before.Close()
-	var x changes
+	x := changes{xattr: c.xattr}
 	nowX, _, err := x.xattrs(int(now.Fd()))
 	if err != nil {
 		return false, err

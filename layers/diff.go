@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"io"
 	"io/fs"
 	"os"
@@ -128,7 +127,7 @@ func assembleFile(e *tarsplit.Entry, dir *os.File, w io.Writer, buf []byte) erro
 		if n == 0 {
 			return fmt.Errorf("read /%s: %w", name, errChanged)
 		}
-		crc = crc64.Update(crc, tarsplit.CRCTable, buf[:n])
+		crc = crc64ISO(crc, buf[:n])
 		left -= int64(n)
 		if _, err := w.Write(buf[:n]); err != nil {
 			return err

@@ -1,15 +1,24 @@
 package layers
 
 import (
+	"bufio"
+	"fmt"
+	"io"
 	"os"
+	"sync"
 
+	"cooper/layers/internal/userns"
+
+	"github.com/sirupsen/logrus"
 	"go.podman.io/storage/pkg/reexec"
 	"go.podman.io/storage/pkg/unshare"
 )
 
 // Init must be the first call in main. When the process was started by the
-// storage library as one of its helpers, Init does that work and exits.
+// storage library as one of its helpers, Init does that work and exits. It also
+// silences the library's own log, whose messages return as errors anyway.
 func Init() {
+	logrus.SetOutput(io.Discard)
 	if reexec.Init() {
 		os.Exit(0)
 	}
@@ -17,11 +26,21 @@ func Init() {
 
 // EnterUserNamespace makes an ordinary user root of a new user namespace with
 // the user's subordinate ids, or with the user's own id alone when there are
-// none (SingleID). It is called after Init and before any goroutine or open
-// file matters, since it may start the program again. For root it does nothing.
+// none or no newuidmap and newgidmap (SingleID). It is called right after Init,
+// since it may execute the program anew in the same process; importing
+// cooper/layers/rootless avoids that. For root it does nothing, except for root
+// without CAP_SYS_ADMIN, as in a container, who gets a namespace if allowed.
 func EnterUserNamespace() error {
-	unshare.MaybeReexecUsingUserNamespace(false)
-	return nil
+	if os.Geteuid() == 0 && !userns.Entered() {
+		capable, err := unshare.HasCapSysAdmin()
+		if err != nil {
+			return fmt.Errorf("enter a user namespace: %w", err)
+		}
+		if capable {
+			return nil
+		}
+	}
+	return userns.Enter()
 }
 
 // Rootless reports whether the process is an ordinary user's, in or before the
@@ -30,4 +49,21 @@ func Rootless() bool { return unshare.IsRootless() }
 
 // SingleID reports whether the user namespace holds one id only: files can
 // belong to no other owner and chown to one fails.
-func SingleID() bool { return false }
+func SingleID() bool { return singleID() }
+
+var singleID = sync.OnceValue(func() bool {
+	f, err := os.Open("/proc/self/uid_map")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	total := 0
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var inside, outside, count int
+		if _, err := fmt.Sscan(lines.Text(), &inside, &outside, &count); err != nil {
+			return false
+		}
+		total += count
+	}
+	return total == 1
+})

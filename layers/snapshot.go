@@ -115,7 +115,6 @@ type Snapshot struct {
 	stream *stream // the finished tar of upper, when Write made it on the way
 	mount  string  // mount point of Mount
 	done   bool    // committed or removed
-	always bool    // make a layer even of nothing
 }
 
 // Prepare makes a snapshot on parent. Nothing is mounted. The context is only
@@ -166,7 +165,8 @@ func (s *Store) prepare(ctx context.Context, parent Parent, tree bool) (*Snapsho
 // copyRoot gives the root directory the parent's mode, owner and attributes: in
 // an overlay the topmost layer's are what counts.
 func (sn *Snapshot) copyRoot() error {
-	sn.root = Entry{Path: ".", Mode: unix.S_IFDIR | 0o755}
+	// What the storage library gives the root of a tar that says nothing of it.
+	sn.root = Entry{Path: ".", Mode: unix.S_IFDIR | 0o555}
 	if len(sn.lower) > 0 {
 		var err error
 		if sn.root, err = sn.store.describeRoot(sn.lower[0]); err != nil {

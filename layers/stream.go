@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"io"
 	"maps"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"unicode/utf8"
 
 	digest "github.com/opencontainers/go-digest"
-	tarsplit "github.com/vbatts/tar-split/tar/storage"
 	"golang.org/x/sys/unix"
 )
 
@@ -60,6 +58,7 @@ type streamWriter struct {
 	file       tar.Header // the file being written, with left bytes to come
 	left       int64
 	crc        uint64
+	haveCRC    bool
 	uids, gids map[uint32]struct{}
 }
 
@@ -117,6 +116,16 @@ func (w *streamWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// content writes the whole content of a file; crc is its CRC64 as crc64ISO
+// makes it, for callers that have it already.
+func (w *streamWriter) content(p []byte, crc uint64) error {
+	w.haveCRC = true
+	defer func() { w.haveCRC = false }()
+	w.crc = crc
+	_, err := w.Write(p)
+	return err
+}
+
 func (w *streamWriter) endFile() error {
 	if w.left > 0 {
 		return fmt.Errorf("tar content of %q: %d bytes are missing: %w", w.file.Name, w.left, io.ErrUnexpectedEOF)
@@ -170,7 +179,9 @@ func (s *streamSink) Write(p []byte) (int, error) {
 	if s.left > 0 {
 		// tar.Writer passes content through and pads only before the
 		// next header, so these are the file's bytes.
-		s.crc = crc64.Update(s.crc, tarsplit.CRCTable, p)
+		if !s.haveCRC {
+			s.crc = crc64ISO(s.crc, p)
+		}
 	} else {
 		s.segment = append(s.segment, p...)
 	}

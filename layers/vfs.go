@@ -14,9 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// emptyTar is the size of a tar without entries.
-const emptyTar = 1024
-
 // plainArea is a snapshot without overlayfs: a copy of the parent's tree, which
 // is compared with it in the end. It lies in Root()/cooper/areas/NAME:
 //
@@ -149,7 +146,7 @@ func (a *plainArea) remove() (err error) {
 // walkChanged finds what differs between the parent's tree and its copy.
 func (a *plainArea) walkChanged(now, before *os.File) func(context.Context, func(*item) error) error {
 	return func(ctx context.Context, emit func(*item) error) error {
-		w := comparison{now: now, before: before, mark: a.mark}
+		w := comparison{now: now, before: before, mark: a.mark, xattr: a.s.overlayXattr()}
 		changed, err := w.compareDir(".")
 		if err != nil {
 			return err
