@@ -63,7 +63,8 @@ func (e *Error) Error() string {
 	case e.Kind != nil:
 		s += e.Kind.Error() + ": "
 	}
-	s += redact(oneLine(e.Err.Error()))
+	// image/v5 says the name again.
+	s += redact(oneLine(strings.TrimPrefix(e.Err.Error(), "initializing source docker://"+name+": ")))
 	if e.Hint != "" {
 		s += " (" + e.Hint + ")"
 	}
@@ -218,7 +219,7 @@ func hint(ref Reference, kind error, err error) string {
 	case ErrNotFound:
 		return "check the name and the tag, and that the image has this platform"
 	case ErrUnauthorized:
-		return "check the name, or log in to " + host + " with cooper login, docker login or --authfile"
+		return "check the name, or log in to " + host + " with podman login or docker login, or give --authfile"
 	case ErrUnreachable:
 		return unreachableHint(host, err)
 	}
@@ -268,21 +269,12 @@ func oneLine(s string) string {
 	return s
 }
 
-// secretParts matches, within URLs, user:password@ and the query, which in the
-// redirects of cloud registries is a signature that grants access, and the
-// values of Authorization headers.
+// secretParts matches user:password@ in URLs, their queries, which in the
+// redirects of cloud registries are signatures that grant access, and the values
+// of Authorization headers.
 var secretParts = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(://)[^/\s"'@]*@|(://[^\s"'?]*)\?[^\s"']*|(?i:(\b(?:bearer|basic) )[a-z0-9+/._~-]{8,}=*)`)
+	return regexp.MustCompile(`(://)[^/\s"'@]*@|\?[^\s"'?]*=[^\s"']*|(?i:(\b(?:bearer|basic) )[a-z0-9+/._~-]{8,}=*)`)
 })
 
 // redact takes secrets out of a message.
-func redact(s string) string {
-	if !strings.Contains(s, "://") && !strings.Contains(strings.ToLower(s), "b") {
-		return s
-	}
-	// Twice: a URL may have both user and query.
-	for range 2 {
-		s = secretParts().ReplaceAllString(s, "$1$2$3")
-	}
-	return s
-}
+func redact(s string) string { return secretParts().ReplaceAllString(s, "$1$2") }

@@ -1,7 +1,6 @@
 package registrytest
 
 import (
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -45,7 +44,7 @@ func Code(status int, code, message string) Do {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		fmt.Fprintf(w, `{"errors":[{"code":%q,"message":%q}]}`, code, message)
+		_, _ = w.Write(encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}}))
 	}
 }
 

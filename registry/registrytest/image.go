@@ -38,6 +38,16 @@ func (l Layer) Tar() []byte {
 // DiffID is the digest of Tar.
 func (l Layer) DiffID() digest.Digest { return digest.FromBytes(l.Tar()) }
 
+// Blob is the layer as the registry has it, compressed.
+func (l Layer) Blob() []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write(l.Tar())
+	must(err)
+	must(w.Close())
+	return b.Bytes()
+}
+
 // Image is an image to put into a registry.
 type Image struct {
 	// Config is written as it is, but for RootFS, and for the platform when
@@ -86,15 +96,9 @@ func (r *Registry) image(repository string, image Image) (ocispec.Descriptor, []
 	config.Platform = image.platform()
 	config.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: image.DiffIDs}
 	for _, layer := range image.Layers {
-		plain := layer.Tar()
-		var b bytes.Buffer
-		w := gzip.NewWriter(&b)
-		_, err := w.Write(plain)
-		must(err)
-		must(w.Close())
-		m.Layers = append(m.Layers, r.blob(repository, ocispec.MediaTypeImageLayerGzip, b.Bytes()))
+		m.Layers = append(m.Layers, r.blob(repository, ocispec.MediaTypeImageLayerGzip, layer.Blob()))
 		if image.DiffIDs == nil {
-			config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.FromBytes(plain))
+			config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, layer.DiffID())
 		}
 	}
 	m.Config = r.blob(repository, ocispec.MediaTypeImageConfig, encode(config))
