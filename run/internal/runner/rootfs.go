@@ -162,7 +162,7 @@ func (r *rootfs) unmount() error {
 		// The container's processes are gone; a busy mount is somebody
 		// else's short look at it (a virus scanner, a shell).
 		err := unix.Unmount(r.path, unix.UMOUNT_NOFOLLOW)
-		if err == unix.EBUSY || r.req.Dir != "" {
+		if err == unix.EBUSY {
 			err = unix.Unmount(r.path, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
 		}
 		errs = append(errs, os.NewSyscallError("unmount", err))
