@@ -2,10 +2,14 @@ package run
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"cooper/layers"
@@ -13,14 +17,60 @@ import (
 
 func TestMain(m *testing.M) {
 	Init()
+	if os.Getenv(envUserTest) != "" {
+		if err := layers.EnterUserNamespace(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	os.Exit(m.Run())
+}
+
+const envUserTest = "COOPER_TEST_AS_USER"
+
+// TestAsUser runs this package's tests once more as an ordinary user, in a user
+// namespace with and without subordinate ids.
+func TestAsUser(t *testing.T) {
+	if os.Getenv(envUserTest) != "" || os.Geteuid() != 0 {
+		t.Skip("only from root's tests")
+	}
+	if testing.Short() {
+		t.Skip("long")
+	}
+	u, err := user.Lookup("tester")
+	if err != nil {
+		t.Skip("no user tester:", err)
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exe.Close()
+	for name, path := range map[string]string{"subordinate ids": os.Getenv("PATH"), "single id": "/nonexistent"} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command("/proc/self/fd/3", "-test.v")
+			cmd.Args[0] = "run.test"
+			cmd.ExtraFiles = []*os.File{exe}
+			cmd.Env = []string{"PATH=" + path, "HOME=" + u.HomeDir, "USER=tester", envUserTest + "=" + name}
+			cmd.Dir = "/"
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%v\n%s", err, out)
+			} else if testing.Verbose() {
+				t.Logf("%s", out)
+			}
+		})
+	}
 }
 
 // image makes a root file system of Debian's static busybox, with a few users.
 func image(t testing.TB) string {
 	t.Helper()
-	bb, err := exec.LookPath("busybox")
-	if err != nil {
+	const bb = "/bin/busybox" // Debian's busybox-static
+	if _, err := os.Stat(bb); err != nil {
 		t.Skip("busybox-static is not installed")
 	}
 	root := filepath.Join(tempDir(t), "image")
@@ -49,7 +99,9 @@ func image(t testing.TB) string {
 func tempDir(t testing.TB) string {
 	t.Helper()
 	base := "/dev/shm"
-	if _, err := os.Stat(base); err != nil {
+	if dir := os.Getenv("COOPER_HELPER_DIR"); dir != "" {
+		base = dir // removed by another process
+	} else if _, err := os.Stat(base); err != nil {
 		base = ""
 	}
 	dir, err := os.MkdirTemp(base, "run-test-")
