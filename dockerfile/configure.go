@@ -29,7 +29,8 @@ func (d *dispatcher) configure(c instructions.Command) error {
 	case *instructions.CmdCommand:
 		d.stage.cmd.mark(c, d.lint)
 		config.Cmd = d.commandLine(c.Name(), c.ShellDependantCmdLine)
-		config.ArgsEscaped = true //nolint:staticcheck // BuildKit sets it in all images
+		//lint:ignore SA1019 BuildKit sets it in all images
+		config.ArgsEscaped = true
 		return d.metadata(fmt.Sprintf("CMD %q", config.Cmd))
 	case *instructions.EntrypointCommand:
 		d.entrypoint.mark(c, d.lint)

@@ -114,6 +114,9 @@ func (m *meter) check(word string, err error) error {
 // expand replaces the variables in word and removes quotes. Result.Unmatched
 // are the variables that are not in e.
 func expand(lex *shell.Lex, word string, e shell.EnvGetter) (shell.ProcessWordResult, error) {
+	if !strings.ContainsAny(word, "$'\"\\`<") {
+		return shell.ProcessWordResult{Result: word}, nil // as most words are
+	}
 	m := newMeter(e, word)
 	result, err := lex.ProcessWordWithMatches(word, m)
 	return result, m.check(word, err)

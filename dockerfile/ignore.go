@@ -27,8 +27,9 @@ type Ignore struct {
 // ignoreRule is a line. Of those that match a path or a directory above it,
 // the last one decides.
 type ignoreRule struct {
-	pattern string // clean, relative to the context, without "!"
-	include bool   // "!": the path is not ignored after all
+	pattern string         // clean, relative to the context, without "!"
+	include bool           // "!": the path is not ignored after all
+	simple  *simplePattern // if the pattern is one
 	matcher *patternmatcher.PatternMatcher
 }
 
@@ -66,7 +67,7 @@ func newIgnoreRule(line string) (ignoreRule, error) {
 	}
 	pattern, include := strings.CutPrefix(line, "!")
 	pattern = path.Clean(strings.TrimSpace(pattern))
-	rule := ignoreRule{pattern: pattern, include: include}
+	rule := ignoreRule{pattern: pattern, include: include, simple: newSimplePattern(pattern)}
 	if strings.HasPrefix(pattern, "!") {
 		// Only the first "!" has a meaning; a class keeps the second a letter.
 		pattern = "[!]" + pattern[1:]
@@ -127,9 +128,41 @@ func (i *Ignore) above(dir string) []bool {
 }
 
 func (r *ignoreRule) match(name string) bool {
+	if r.simple != nil {
+		return r.simple.match(name)
+	}
 	//lint:ignore SA1019 the function is wrong for lists of patterns, but says for a single one whether it matches name itself
 	ok, err := r.matcher.MatchesUsingParentResult(name, false)
 	return ok && err == nil
+}
+
+// simplePattern is a pattern that needs no regular expression, as most need
+// none: text with at most one star, which may begin with "**/". The library
+// takes ^, | and braces for a regular expression, which is left to it.
+type simplePattern struct {
+	anyDir, star   bool
+	prefix, suffix string // around the star; without one prefix is all
+}
+
+func newSimplePattern(pattern string) *simplePattern {
+	rest, anyDir := strings.CutPrefix(pattern, "**/")
+	prefix, suffix, star := strings.Cut(rest, "*")
+	if rest == "" || strings.ContainsAny(prefix+suffix, "*?[]\\^|{}") || anyDir && strings.Contains(rest, "/") {
+		return nil
+	}
+	return &simplePattern{anyDir, star, prefix, suffix}
+}
+
+func (s *simplePattern) match(name string) bool {
+	if s.anyDir {
+		name = name[strings.LastIndexByte(name, '/')+1:]
+	}
+	if !s.star {
+		return name == s.prefix
+	}
+	n := len(name) - len(s.suffix)
+	return n >= len(s.prefix) && strings.HasPrefix(name, s.prefix) && strings.HasSuffix(name, s.suffix) &&
+		strings.IndexByte(name[len(s.prefix):n], '/') < 0
 }
 
 // relative returns name clean and without a leading slash; "" is the context.
@@ -155,13 +188,16 @@ func (i *Ignore) Skip(name string, isDir bool) bool {
 
 // mayMatchBelow reports whether pattern could match something inside dir.
 func mayMatchBelow(pattern string, dir []string) bool {
+	if strings.ContainsAny(pattern, `[]\^|{}`) {
+		return true // the library's regular expression may match slashes too
+	}
 	parts := strings.Split(pattern, "/")
 	for i, name := range dir {
 		if i == len(parts) {
 			return true // matches a directory above, so everything in it
 		}
-		if strings.ContainsAny(parts[i], "[]") || strings.Contains(parts[i], "**") {
-			return true // these can match slashes too
+		if strings.Contains(parts[i], "**") {
+			return true
 		}
 		if ok, err := path.Match(parts[i], name); !ok && err == nil {
 			return false

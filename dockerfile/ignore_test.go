@@ -129,7 +129,7 @@ func TestIgnoreConcurrent(t *testing.T) {
 // FuzzIgnore compares Match with the library's own function for lists of
 // patterns, and makes sure that Skip leaves out nothing that Match keeps.
 func FuzzIgnore(f *testing.F) {
-	for _, file := range []string{"a\n!a/b\n", "**/x\n", "*\n!k*/[a-c]\n", "a/**/b\n!a/?/b\n", "\\*\n", "!!x\n", "a/..\n", "**\n"} {
+	for _, file := range []string{"a\n!a/b\n", "**/x\n", "*\n!k*/[a-c]\n", "a/**/b\n!a/?/b\n", "\\*\n", "!!x\n", "a/..\n", "**\n", "^*\n", "*|\n", "a\n!a|b\n"} {
 		f.Add(file, "a/b/c")
 		f.Add(file, "k/b")
 	}
