@@ -431,10 +431,12 @@ func TestAddUnpacksInsideTheImage(t *testing.T) {
 	add(tar.Header{Typeflag: tar.TypeSymlink, Name: "etc", Linkname: "/etc"}, "")
 	add(tar.Header{Typeflag: tar.TypeReg, Name: "etc/through", Mode: 0o644}, "through")
 	add(tar.Header{Typeflag: tar.TypeLink, Name: "hard", Linkname: "plain"}, "")
+	add(tar.Header{Typeflag: tar.TypeLink, Name: "below", Linkname: "etc/group"}, "")
 	w.Close()
 	bn.write("a.tar", buf.String())
 	r := bn.mustBuild("FROM base\nADD a.tar /dst/\n")
-	for name, want := range map[string]string{"dst/plain": "plain", "dst/up": "up", "etc/through": "through", "dst/hard": "plain"} {
+	for name, want := range map[string]string{"dst/plain": "plain", "dst/up": "up", "etc/through": "through", "dst/hard": "plain",
+		"dst/below": "root:x:0:\nweb:x:34:\nstaff:x:50:\n"} {
 		if got := bn.read(r, name); got != want {
 			t.Errorf("%s = %q, want %q", name, got, want)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -91,6 +92,9 @@ type unpacker struct {
 	links map[string]bool // symbolic links that the archive has made
 	held  int64           // bytes in memory
 	spool []*os.File
+	// later are the hard links to files of earlier batches, name and
+	// target; their places are held by empty files.
+	later [][2]string
 }
 
 func (u *unpacker) extract(ctx context.Context, file io.Reader) error {
@@ -132,7 +136,34 @@ func (u *unpacker) flush(ctx context.Context) error {
 	t.entries, t.from, t.at = nil, nil, map[string]int{}
 	u.held = 0
 	u.discard()
-	return err
+	if err != nil {
+		return err
+	}
+	for _, l := range u.later {
+		err := u.sn.Link(l[1], l[0])
+		if errors.Is(err, fs.ErrNotExist) {
+			err = u.copyBelow(ctx, l[0], l[1])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	u.later = nil
+	return nil
+}
+
+// copyBelow writes name as a copy of target, which only the image below has.
+func (u *unpacker) copyBelow(ctx context.Context, name, target string) error {
+	info, err := u.t.view.Lstat(target)
+	if err != nil {
+		return err
+	}
+	e, err := u.t.view.Entry(info)
+	if err != nil {
+		return err
+	}
+	e.Path = name
+	return u.sn.Write(ctx, []layers.Entry{e}, layers.WriteOptions{})
 }
 
 // discard closes the temporary files.
@@ -205,17 +236,29 @@ func (u *unpacker) add(ctx context.Context, h *tar.Header, content io.Reader) er
 		e.Mode, e.Linkname = unix.S_IFLNK|0o777, h.Linkname
 		u.links[p] = true
 	case tar.TypeLink:
-		e.Mode |= unix.S_IFREG
-		e.Hardlink = true
-		if e.Linkname, err = u.place(ctx, h.Linkname); err != nil {
+		target, err := u.place(ctx, h.Linkname)
+		if err != nil {
 			return err
 		}
+		return u.link(e, target)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		e.Mode |= map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}[h.Typeflag]
 		e.Rdev = unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
 	default: // global headers and the like carry no file
 		return nil
 	}
+	return u.t.put(e, "")
+}
+
+// link adds a hard link. Its target is in this batch, in an earlier one, or a
+// file that was in the image before, which is copied: layers can't share inodes.
+func (u *unpacker) link(e layers.Entry, target string) error {
+	e.Mode = unix.S_IFREG
+	if _, ok := u.t.at[target]; ok {
+		e.Hardlink, e.Linkname = true, target
+		return u.t.put(e, "")
+	}
+	u.later = append(u.later, [2]string{e.Path, target})
 	return u.t.put(e, "")
 }
 
