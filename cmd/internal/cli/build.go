@@ -13,6 +13,7 @@ import (
 
 	"cooper/builder"
 	"cooper/cmd/internal/progress"
+	"cooper/layers"
 	"cooper/registry"
 	"cooper/run"
 )
@@ -214,20 +215,24 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 	if err != nil {
 		return err
 	}
-	return e.built(result, f.iidfile, mode)
+	return e.built(result.Image, f.iidfile, display.Mode())
 }
 
-// built reports the image of a finished build where asked for.
-func (e *Env) built(r *builder.Result, iidfile string, mode progress.Mode) error {
-	id := "sha256:" + r.Image.ID
+// built says which image was built: on a terminal, whose display does not, and
+// where asked for.
+func (e *Env) built(image layers.Image, iidfile string, mode progress.Mode) error {
+	id := "sha256:" + image.ID
 	if iidfile != "" {
 		if err := os.WriteFile(iidfile, []byte(id), 0o666); err != nil {
 			return fmt.Errorf("write the image ID: %w", err)
 		}
 	}
-	if mode == progress.Quiet {
+	switch mode {
+	case progress.Quiet:
 		_, err := fmt.Fprintln(e.Stdout, id)
 		return err
+	case progress.TTY:
+		fmt.Fprintf(e.Stderr, "Image %s %s\n", shortID(image.ID), strings.Join(image.Names, " "))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"time"
 
 	"cooper/builder"
@@ -41,11 +42,14 @@ func (p *pullEvents) progress(r registry.Progress) {
 	p.send(e)
 }
 
+// errPull stands for a pull's error in the display; the command prints it.
+var errPull = errors.New("not pulled")
+
 // end reports how the pull ended.
 func (p *pullEvents) end(err error) {
 	e := builder.Event{Kind: builder.Done, LayerBytes: -1}
 	if err != nil {
-		e.Kind, e.Err = builder.Failed, err
+		e.Kind, e.Err = builder.Failed, errPull
 	}
 	p.send(e)
 }

@@ -38,7 +38,8 @@ can't be executed, 127 that it was not found.`,
 			f.entrypointSet = cmd.Flags().Changed("entrypoint")
 			err := e.run(cmd.Context(), &f, args[0], args[1:])
 			var status *exitStatus
-			if err != nil && !errors.As(err, &status) {
+			var interrupted interruption
+			if err != nil && !errors.As(err, &status) && !errors.As(err, &interrupted) {
 				err = &exitStatus{status: startStatus(err), err: err}
 			}
 			return err

@@ -2,10 +2,11 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // interruption is the cause of a context that a signal ended.
@@ -15,8 +16,11 @@ func (i interruption) Error() string {
 	if i.signal == syscall.SIGINT {
 		return "interrupted"
 	}
-	return fmt.Sprintf("ended by %s", i.signal)
+	return "ended by " + unix.SignalName(i.signal)
 }
+
+// Is makes an interruption a cancellation for those who look for one.
+func (i interruption) Is(target error) bool { return target == context.Canceled }
 
 // interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP ends;
 // the second ends the process at once. Containers and mounts do not outlive it.

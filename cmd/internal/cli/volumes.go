@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -82,7 +83,7 @@ func (v *volumes) make(ctx context.Context, dest string) (string, error) {
 func (v *volumes) entries(ctx context.Context, dest string) ([]layers.Entry, error) {
 	root, err := v.view.Stat(dest)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !root.IsDir() {
-		return []layers.Entry{{Path: ".", Mode: unix.S_IFDIR | 0o755}}, nil
+		return []layers.Entry{{Path: ".", Mode: unix.S_IFDIR | 0o755, ModTime: time.Now()}}, nil
 	}
 	if err != nil {
 		return nil, err

@@ -47,8 +47,9 @@ type Options struct {
 
 // Display shows events as they come. Its methods may be called concurrently.
 type Display struct {
+	mode     Mode
 	mu       sync.Mutex
-	renderer renderer
+	renderer renderer // nil for the quiet display
 	closed   bool
 	stop     chan struct{}
 	stopped  chan struct{}
@@ -70,7 +71,8 @@ const tickEvery = 100 * time.Millisecond
 
 // New returns a display that writes to w. Close must be called.
 func New(w *os.File, o Options) *Display {
-	d := &Display{renderer: newRenderer(w, o)}
+	d := &Display{mode: settle(o.Mode, w)}
+	d.renderer = newRenderer(w, d.mode, o)
 	if d.renderer == nil {
 		return d
 	}
@@ -79,25 +81,31 @@ func New(w *os.File, o Options) *Display {
 	return d
 }
 
-// newRenderer returns nil for the quiet display.
-func newRenderer(w *os.File, o Options) renderer {
-	terminal := term.IsTerminal(int(w.Fd()))
-	mode := o.Mode
-	if mode == "" || mode == Auto {
-		mode = Plain
-		if terminal && os.Getenv("TERM") != "dumb" {
-			mode = TTY
-		}
+// settle decides what Auto is for w.
+func settle(m Mode, w *os.File) Mode {
+	switch {
+	case m != "" && m != Auto:
+		return m
+	case term.IsTerminal(int(w.Fd())) && os.Getenv("TERM") != "dumb":
+		return TTY
 	}
-	switch mode {
+	return Plain
+}
+
+// newRenderer returns nil for the quiet display.
+func newRenderer(w *os.File, m Mode, o Options) renderer {
+	switch m {
 	case Quiet:
 		return nil
 	case TTY:
 		size := func() (int, int) { return terminalSize(w) }
 		return newScreen(w, size, o.Title, !o.NoColor && os.Getenv("NO_COLOR") == "")
 	}
-	return newPlain(w, terminal)
+	return newPlain(w, term.IsTerminal(int(w.Fd())))
 }
+
+// Mode is the mode in use; it is not Auto.
+func (d *Display) Mode() Mode { return d.mode }
 
 // terminalSize is the width and height of w, or those of an old terminal where
 // w can't say.

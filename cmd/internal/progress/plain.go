@@ -111,7 +111,7 @@ func (p *plain) status(v *vertex, w *bytes.Buffer, s *status) {
 func (p *plain) end(v *vertex, w *bytes.Buffer) {
 	for _, s := range v.statuses {
 		if v.state == builder.Done && !s.told {
-			s.done = true
+			s.done, s.current = true, max(s.current, s.total)
 			p.status(v, w, s)
 		}
 	}

@@ -130,8 +130,9 @@ func (s *screen) draw(leaving, live []string) {
 	}
 	b.WriteString("\r")
 	for _, line := range append(leaving, live...) {
+		b.WriteString("\x1b[K") // at the end of a full line it would take the last character
 		b.WriteString(line)
-		b.WriteString("\x1b[K\n")
+		b.WriteString("\n")
 	}
 	b.WriteString("\x1b[J\x1b[?7h")
 	s.live = len(live)

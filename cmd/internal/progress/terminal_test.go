@@ -79,6 +79,8 @@ func (t *terminal) escape(seq string) {
 		n, _ := strconv.Atoi(seq[2 : len(seq)-1])
 		t.row = max(t.row-n, len(t.lines)-t.height, 0)
 	case final == 'K':
+		// a full line leaves the cursor on its last character
+		t.col = min(t.col, t.width-1)
 		line, width := []rune(t.lines[t.row]), 0
 		for i, r := range line {
 			if width >= t.col {
