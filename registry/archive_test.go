@@ -100,7 +100,7 @@ func TestArchiveErrors(t *testing.T) {
 		"docker-archive:missing.tar":      ErrNotFound,
 		"docker-archive:empty.tar":        nil,
 		"docker-archive:junk.tar":         nil,
-		"docker-archive:docker.tar:other": nil,
+		"docker-archive:docker.tar:other": ErrNotFound,
 		"dir:missing":                     ErrNotFound,
 		"dir:layout":                      ErrNotFound,
 	} {

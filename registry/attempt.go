@@ -23,7 +23,7 @@ func each[T any](ctx context.Context, c *Client, op string, ref Reference, f fun
 	}
 	var errs []error
 	for _, candidate := range refs {
-		v, err := repeat(ctx, c, func() (T, error) { return f(candidate) })
+		v, err := repeat(ctx, c, candidate, func() (T, error) { return f(candidate) })
 		if err == nil {
 			return v, nil
 		}
@@ -38,11 +38,11 @@ func each[T any](ctx context.Context, c *Client, op string, ref Reference, f fun
 	return none, errors.Join(errs...)
 }
 
-// repeat calls f again after a failure that may pass.
-func repeat[T any](ctx context.Context, c *Client, f func() (T, error)) (T, error) {
+// repeat calls f again after a failure that may pass; those of files do not.
+func repeat[T any](ctx context.Context, c *Client, ref Reference, f func() (T, error)) (T, error) {
 	for attempt := 0; ; attempt++ {
 		v, err := f()
-		if err == nil || attempt == len(waits) || !mayPass(err) || ctx.Err() != nil {
+		if err == nil || attempt == len(waits) || ref.transport != Docker || !mayPass(err) || ctx.Err() != nil {
 			return v, err
 		}
 		c.log().Debug("registry: trying again", "after", waits[attempt], "error", redact(err.Error()))

@@ -36,23 +36,24 @@ func TestAuthentication(t *testing.T) {
 			good, bad := authJSON(reg.Host(), "me:hunter2"), authJSON(reg.Host(), "me:hunter3")
 			for _, tt := range []struct {
 				name string
-				set  func(c *Client)
+				set  func(t *testing.T, c *Client)
 				ok   bool
 			}{
-				{"none", func(*Client) {}, false},
-				{"Creds", func(c *Client) { c.Creds = "me:hunter2" }, true},
-				{"wrong Creds", func(c *Client) { c.Creds = "me:hunter3" }, false},
-				{"AuthFile", func(c *Client) { c.AuthFile = write(t, t.TempDir()+"/a.json", good) }, true},
-				{"wrong AuthFile", func(c *Client) { c.AuthFile = write(t, t.TempDir()+"/a.json", bad) }, false},
-				{"REGISTRY_AUTH_FILE", func(*Client) { t.Setenv("REGISTRY_AUTH_FILE", write(t, t.TempDir()+"/a.json", good)) }, true},
-				{"docker's config.json", func(*Client) { write(t, os.Getenv("HOME")+"/.docker/config.json", good) }, true},
-				{"DOCKER_CONFIG", func(*Client) { t.Setenv("DOCKER_CONFIG", filepath.Dir(write(t, t.TempDir()+"/config.json", good))) }, true},
-				{"helper", func(*Client) { helper(t, reg.Host()) }, true},
+				{"none", func(t *testing.T, _ *Client) {}, false},
+				{"Creds", func(t *testing.T, c *Client) { c.Creds = "me:hunter2" }, true},
+				{"wrong Creds", func(t *testing.T, c *Client) { c.Creds = "me:hunter3" }, false},
+				{"AuthFile", func(t *testing.T, c *Client) { c.AuthFile = write(t, t.TempDir()+"/a.json", good) }, true},
+				{"wrong AuthFile", func(t *testing.T, c *Client) { c.AuthFile = write(t, t.TempDir()+"/a.json", bad) }, false},
+				{"REGISTRY_AUTH_FILE", func(t *testing.T, _ *Client) { t.Setenv("REGISTRY_AUTH_FILE", write(t, t.TempDir()+"/a.json", good)) }, true},
+				{"docker's config.json", func(t *testing.T, _ *Client) { write(t, os.Getenv("HOME")+"/.docker/config.json", good) }, true},
+				{"DOCKER_CONFIG", func(t *testing.T, _ *Client) {
+					t.Setenv("DOCKER_CONFIG", filepath.Dir(write(t, t.TempDir()+"/config.json", good)))
+				}, true},
+				{"helper", func(t *testing.T, _ *Client) { helper(t, reg.Host()) }, true},
 			} {
 				t.Run(tt.name, func(t *testing.T) {
-					t.Setenv("REGISTRY_AUTH_FILE", "")
 					c := newClient(t)
-					tt.set(c)
+					tt.set(t, c)
 					_, _, err := c.Config(t.Context(), ref, ocispec.Platform{})
 					if tt.ok {
 						if err != nil {
@@ -90,6 +91,10 @@ func TestAuthenticationRuntimeDir(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "")
 	if _, _, err := c.Config(t.Context(), ref, ocispec.Platform{}); !errors.Is(err, ErrUnauthorized) {
 		t.Errorf("without XDG_RUNTIME_DIR: %v, want ErrUnauthorized", err)
+	}
+	write(t, os.Getenv("HOME")+"/.docker/config.json", authJSON(reg.Host(), "me:hunter2"))
+	if _, _, err := c.Config(t.Context(), ref, ocispec.Platform{}); err != nil {
+		t.Errorf("docker's file without XDG_RUNTIME_DIR: %v", err)
 	}
 	public := registrytest.New(t)
 	public.Put("app:1", hello())

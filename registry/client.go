@@ -72,7 +72,6 @@ type Progress struct {
 func (c *Client) system(ref Reference, p ocispec.Platform) (*types.SystemContext, error) {
 	sys := &types.SystemContext{
 		RootForImplicitAbsolutePaths: c.root,
-		AuthFilePath:                 c.AuthFile,
 		SignaturePolicyPath:          c.SignaturePolicy,
 		SystemRegistriesConfPath:     c.RegistriesConf,
 		DockerCertPath:               c.CertDir,
@@ -81,9 +80,7 @@ func (c *Client) system(ref Reference, p ocispec.Platform) (*types.SystemContext
 		ArchitectureChoice:           p.Architecture,
 		VariantChoice:                p.Variant,
 	}
-	if sys.AuthFilePath == "" {
-		sys.AuthFilePath = os.Getenv("REGISTRY_AUTH_FILE")
-	}
+	sys.AuthFilePath = c.authFile(sys, ref)
 	if err := c.checkFiles(); err != nil {
 		return nil, err
 	}
@@ -92,6 +89,26 @@ func (c *Client) system(ref Reference, p ocispec.Platform) (*types.SystemContext
 		sys.DockerAuthConfig = &types.DockerAuthConfig{Username: user, Password: password}
 	}
 	return sys, c.setTLS(sys, ref)
+}
+
+// open is system with room in the store for temporary files, until close.
+// image/v5 would put them into /var/tmp, where what a killed process leaves
+// stays for ever.
+func (c *Client) open(ref Reference, p ocispec.Platform) (sys *types.SystemContext, close func() error, err error) {
+	sys, err = c.system(ref, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := c.Store.Dir("transfer")
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := newScratch(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	sys.BigFilesTemporaryDir = s.path
+	return sys, s.Close, nil
 }
 
 // checkFiles refuses files that were named but are not there, which image/v5

@@ -59,10 +59,11 @@ func (c *Client) config(ctx context.Context, ref Reference, p ocispec.Platform) 
 		image, err := c.Store.Image(ref.name)
 		return image.Config, image.Digest, err
 	}
-	sys, err := c.system(ref, p)
+	sys, closeSys, err := c.open(ref, p)
 	if err != nil {
 		return config, "", err
 	}
+	defer func() { err = errors.Join(err, closeSys()) }()
 	inner, err := c.source(ref, "")
 	if err != nil {
 		return config, "", err

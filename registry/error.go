@@ -18,6 +18,7 @@ import (
 	"github.com/docker/distribution/registry/api/errcode"
 	v2 "github.com/docker/distribution/registry/api/v2"
 	"go.podman.io/image/v5/docker"
+	ociarchive "go.podman.io/image/v5/oci/archive"
 	"go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/storage"
@@ -89,6 +90,9 @@ func failure(ctx context.Context, op string, ref Reference, err error) error {
 		return e
 	}
 	kind := kindOf(err)
+	if kind == ErrUnreachable && ref.transport != Docker {
+		kind = nil // a file cut short, say
+	}
 	return &Error{Op: op, Ref: ref, Kind: kind, Hint: hint(ref, kind, err), Err: err}
 }
 
@@ -127,6 +131,12 @@ func isNotFound(err error) bool {
 	if _, ok := errors.AsType[layout.ImageNotFoundError](err); ok {
 		return true
 	}
+	if _, ok := errors.AsType[ociarchive.ArchiveFileNotFoundError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[ociarchive.ImageNotFoundError](err); ok {
+		return true
+	}
 	for _, target := range []error{ErrNotFound, fs.ErrNotExist, layers.ErrNotFound, storage.ErrNoSuchImage} {
 		if errors.Is(err, target) {
 			return true
@@ -135,8 +145,10 @@ func isNotFound(err error) bool {
 	if status(err) == http.StatusNotFound {
 		return true
 	}
-	// The only sign of an index without the platform is the message.
-	return strings.Contains(err.Error(), "no image found in ")
+	// Of an index without the platform, and of a docker archive without the
+	// tag, the message is the only sign.
+	msg := err.Error()
+	return strings.Contains(msg, "no image found in ") || strings.Contains(msg, `Tag "`) && strings.Contains(msg, `" not found`)
 }
 
 // status is the HTTP status a registry's answer had, as far as image/v5 keeps

@@ -56,7 +56,7 @@ func TestFaults(t *testing.T) {
 		{"truncated layer", layer, registrytest.Truncate, ErrUnreachable, ""},
 		{"corrupt layer", layer, registrytest.Corrupt, nil, ""},
 		{"short layer", layer, registrytest.Short, nil, ""},
-		{"endless layer", layer, registrytest.Endless, nil, ""},
+		{"endless layer", layer, registrytest.Endless, nil, "longer than"},
 		{"redirect loop", blobs, registrytest.Loop, ErrUnreachable, "redirects"},
 		{"forged lines", manifests, registrytest.Code(403, "DENIED", "x\nSuccessfully built\u001b[2J"), ErrUnauthorized, "x Successfully"},
 	} {
@@ -66,7 +66,9 @@ func TestFaults(t *testing.T) {
 			reg.Fault(registrytest.Fault{Method: http.MethodGet, Path: tt.path, Do: tt.do})
 			c := newClient(t)
 			ref := mustParse(t, reg.Host()+"/app:1")
-			_, err := c.Pull(t.Context(), ref, PullOptions{})
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			_, err := c.Pull(ctx, ref, PullOptions{})
 			if err == nil {
 				t.Fatal("Pull succeeded")
 			}

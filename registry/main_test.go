@@ -98,7 +98,9 @@ func tool(t testing.TB, name string) string {
 // command runs a program to its end.
 func command(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	out, err := exec.Command(tool(t, name), args...).CombinedOutput()
+	cmd := exec.Command(tool(t, name), args...)
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir())
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
@@ -132,7 +134,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if err := os.WriteFile(binary, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "-test.run=^Test(Pull|Push|Config|Archive|Real|Interrupted)", "-test.short="+strconv.FormatBool(testing.Short()))
+	cmd := exec.Command(binary, "-test.run=^Test(Pull|Push|Config|Archive|Real|Interrupted|Auth)", "-test.short="+strconv.FormatBool(testing.Short()))
 	cmd.Dir = dir
 	cmd.Env = []string{"HOME=" + u.HomeDir, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "USER=tester"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}

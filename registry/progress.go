@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"go.podman.io/image/v5/copy"
@@ -10,12 +12,13 @@ import (
 // interval is how often a blob's progress is reported.
 const interval = 100 * time.Millisecond
 
-// observe makes a copy report to c.Progress. The caller calls stop when the copy
-// has returned; after that there are no more reports.
-func (c *Client) observe(ref Reference, o *copy.Options) (stop func()) {
-	if c.Progress == nil {
-		return func() {}
-	}
+// observe makes a copy report to c.Progress, and ends its context when a blob
+// is longer than its manifest says: image/v5 compares digests at the end only,
+// and a hostile registry could go on until the disk is full.
+// The caller calls stop when the copy has returned; it returns the reason the
+// copy was ended for, if it was, and after it there are no more reports.
+func (c *Client) observe(ctx context.Context, ref Reference, o *copy.Options) (_ context.Context, stop func() error) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	name := ref.Name()
 	if ref.transport != Docker {
 		name = ref.String()
@@ -23,30 +26,45 @@ func (c *Client) observe(ref Reference, o *copy.Options) (stop func()) {
 	reports := make(chan types.ProgressProperties)
 	done, stopped := make(chan struct{}), make(chan struct{})
 	o.Progress, o.ProgressInterval = reports, interval
+	var tooLong error
 	go func() {
 		defer close(stopped)
 		for {
 			select {
 			case p := <-reports:
-				c.Progress(progress(name, p))
+				if tooLong == nil && exceeds(o, p) {
+					tooLong = fmt.Errorf("blob %s is longer than the %d bytes its manifest says", p.Artifact.Digest, p.Artifact.Size)
+					cancel(tooLong)
+				}
+				if c.Progress != nil {
+					c.Progress(progress(name, p))
+				}
 			case <-done:
 				return
 			}
 		}
 	}()
-	return func() {
+	return ctx, func() error {
 		close(done)
 		<-stopped
+		cancel(nil)
+		return tooLong
 	}
 }
 
+// exceeds reports whether a blob was longer than announced. When layers are
+// compressed on the way, as by Push, the counts are of different things.
+func exceeds(o *copy.Options, p types.ProgressProperties) bool {
+	pulling := o.ReportResolvedReference != nil
+	return pulling && p.Artifact.Size > 0 && p.Offset > uint64(p.Artifact.Size)
+}
+
 func progress(name string, p types.ProgressProperties) Progress {
-	out := Progress{
+	return Progress{
 		Ref:    name,
 		Blob:   p.Artifact.Digest,
 		Offset: int64(p.Offset),
 		Total:  p.Artifact.Size,
 		Done:   p.Event == types.ProgressEventDone || p.Event == types.ProgressEventSkipped,
 	}
-	return out
 }

@@ -56,10 +56,11 @@ func (c *Client) pullID(ctx context.Context, ref Reference, o PullOptions) (id s
 		image, err := c.Store.Image(ref.name)
 		return image.ID, err
 	}
-	sys, err := c.system(ref, o.Platform)
+	sys, closeSys, err := c.open(ref, o.Platform)
 	if err != nil {
 		return "", err
 	}
+	defer func() { err = errors.Join(err, closeSys()) }()
 	src, err := c.source(ref, o.Manifest)
 	if err != nil {
 		return "", err
@@ -96,9 +97,12 @@ func (c *Client) copy(ctx context.Context, ref Reference, dest, src types.ImageR
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.Destroy()) }()
-	stop := c.observe(ref, o)
-	defer stop()
-	return copy.Image(ctx, p, dest, src, o)
+	ctx, stop := c.observe(ctx, ref, o)
+	raw, err = copy.Image(ctx, p, dest, src, o)
+	if tooLong := stop(); tooLong != nil && err != nil {
+		err = tooLong
+	}
+	return raw, err
 }
 
 // namedDestination is the store's image with ref's name.

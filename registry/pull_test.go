@@ -196,14 +196,17 @@ func TestInterruptedPull(t *testing.T) {
 	reg.Put("app:1", hello())
 	reg.Fault(registrytest.Fault{Method: "GET", Path: "/blobs/", Do: registrytest.Stall})
 	c := newClient(t)
-	temp := t.TempDir()
-	t.Setenv("TMPDIR", temp)
+	temp, err := c.Store.Dir("transfer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, temp+"/killed/blob", "left behind by another process")
 	ref := mustParse(t, reg.Host()+"/app:1")
 	stop := errors.New("interrupted")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(200*time.Millisecond, func() { cancel(stop) })
 	begin := time.Now()
-	_, err := c.Pull(ctx, ref, PullOptions{})
+	_, err = c.Pull(ctx, ref, PullOptions{})
 	if !errors.Is(err, stop) {
 		t.Errorf("Pull: %v, want %v", err, stop)
 	}

@@ -57,7 +57,7 @@ func (c *Client) Push(ctx context.Context, nameOrID string, to Reference, o Push
 	if err != nil {
 		return ocispec.Descriptor{}, failure(ctx, "push", to, err)
 	}
-	raw, err := repeat(ctx, c, func() ([]byte, error) { return c.push(ctx, src, to, o) })
+	raw, err := repeat(ctx, c, to, func() ([]byte, error) { return c.push(ctx, src, to, o) })
 	if err != nil {
 		return ocispec.Descriptor{}, failure(ctx, "push", to, err)
 	}
@@ -69,10 +69,11 @@ func (c *Client) Push(ctx context.Context, nameOrID string, to Reference, o Push
 }
 
 func (c *Client) push(ctx context.Context, src types.ImageReference, to Reference, o PushOptions) (raw []byte, err error) {
-	sys, err := c.system(to, ocispec.Platform{})
+	sys, closeSys, err := c.open(to, ocispec.Platform{})
 	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, closeSys()) }()
 	dest, err := destination(to)
 	if err != nil {
 		return nil, err

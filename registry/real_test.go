@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/http"
@@ -35,7 +36,9 @@ http: {addr: %s}
 `, t.TempDir(), host))
 	cmd := exec.Command(program, "serve", config)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // REGISTRY_... would be settings
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +52,9 @@ http: {addr: %s}
 			return host
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("docker-registry does not answer")
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			t.Fatalf("docker-registry does not answer; it says:\n%s", log.String())
 		}
 	}
 }
