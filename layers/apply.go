@@ -41,7 +41,9 @@ func (s *Store) Apply(ctx context.Context, parent string, r io.Reader) (Layer, e
 		return Layer{}, errors.Join(fmt.Errorf("apply layer: %w", err), sn.Remove())
 	}
 	sn.stream = st
-	return sn.Commit(ctx).Wait(ctx)
+	l, err := sn.Commit(ctx).Wait(context.WithoutCancel(ctx))
+	// Nobody stands on the area, even if Commit has kept it (see there).
+	return l, errors.Join(err, sn.area.remove())
 }
 
 // contextReader ends a stream when the context does.
@@ -96,7 +98,8 @@ func record(r io.Reader, use func(io.Reader) error) (st *stream, err error) {
 	sum := digest.SHA256.Digester()
 	split := bufio.NewWriterSize(st.split, 64<<10)
 	count := &countingReader{r: io.TeeReader(plain, io.MultiWriter(owners, sum.Hash()))}
-	payload, done, err := asm.NewInputTarStreamWithDone(count, tarsplit.NewJSONPacker(split), tarsplit.NewDiscardFilePutter())
+	packer := &countingPacker{Packer: tarsplit.NewJSONPacker(split)}
+	payload, done, err := asm.NewInputTarStreamWithDone(count, packer, tarsplit.NewDiscardFilePutter())
 	if err != nil {
 		owners.Close()
 		return st, err
@@ -114,6 +117,9 @@ func record(r io.Reader, use func(io.Reader) error) (st *stream, err error) {
 	if err == nil {
 		err = split.Flush()
 	}
+	if err == nil && packer.n != count.n {
+		err = fmt.Errorf("%w: the tar cannot be given back as it is", io.ErrUnexpectedEOF)
+	}
 	st.digest, st.size = sum.Digest(), count.n
 	st.uids, st.gids = slices.Sorted(maps.Keys(uids)), slices.Sorted(maps.Keys(gids))
 	return st, err
@@ -128,4 +134,20 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err
+}
+
+// countingPacker counts the bytes that a tar-split record stands for: of a tar
+// that is cut off in the padding some are missing.
+type countingPacker struct {
+	tarsplit.Packer
+	n int64
+}
+
+func (c *countingPacker) AddEntry(e tarsplit.Entry) (int, error) {
+	if e.Type == tarsplit.FileType {
+		c.n += e.Size
+	} else {
+		c.n += int64(len(e.Payload))
+	}
+	return c.Packer.AddEntry(e)
 }

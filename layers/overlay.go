@@ -74,6 +74,7 @@ func (s *Store) newOverlayArea() (area, error) {
 			return nil, err
 		}
 		a := &overlayArea{s: s, out: out, tar: d.tar, staging: d.dir}
+		ownAreas.Store(a.staging, nil)
 		for _, name := range []string{"work", "empty"} {
 			if err := os.Mkdir(filepath.Join(a.staging, name), 0o700); err != nil {
 				return nil, errors.Join(err, a.remove())
@@ -146,6 +147,7 @@ func (a *overlayArea) commit(id, parent string, st *stream) error {
 func (a *overlayArea) remove() (err error) {
 	a.once.Do(func() {
 		err = a.s.driver.(graphdriver.DriverWithDiffer).CleanupStagingDirectory(a.out.Target)
+		ownAreas.Delete(a.staging)
 	})
 	return err
 }

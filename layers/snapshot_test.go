@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // testStore opens a new store on a tmpfs.
@@ -22,6 +24,7 @@ func testStore(t testing.TB, driver string) *Store {
 		if err := s.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
+		unix.Unmount(filepath.Join(dir, "root", "overlay"), unix.MNT_DETACH) // skopeo and buildah leave it
 		if err := os.RemoveAll(dir); err != nil {
 			t.Errorf("remove test store: %v", err)
 		}

@@ -39,6 +39,7 @@ func (s *Store) newPlainArea(lower []dir, copy bool) (_ area, err error) {
 	if a.path, err = os.MkdirTemp(areas, ""); err != nil {
 		return nil, err
 	}
+	ownAreas.Store(a.path, nil)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.remove())
@@ -139,6 +140,7 @@ func (a *plainArea) remove() (err error) {
 		if a.lock != nil {
 			a.lock.Close()
 		}
+		ownAreas.Delete(a.path)
 	})
 	return err
 }
