@@ -4,6 +4,7 @@ package main
 import (
 	"cooper/cmd/internal/cli"
 	"cooper/layers"
+	_ "cooper/layers/rootless" // an ordinary user starts in the user namespace
 	"cooper/run"
 )
 

@@ -43,14 +43,16 @@ func (e *Env) commonFlags(cmd *cobra.Command) {
 	cmd.Flags().AddFlagSet(fs)
 }
 
-// Store opens the store. An ordinary user's process is first replaced by one in
-// a user namespace: nothing that cannot be done twice may come before the first
-// call.
+// enter replaces an ordinary user's process by one in a user namespace: nothing
+// that cannot be done twice may come before it. Later calls do nothing.
+func (e *Env) enter() error { return layers.EnterUserNamespace() }
+
+// Store enters the user namespace and opens the store.
 func (e *Env) Store(ctx context.Context) (*layers.Store, error) {
 	if e.store != nil {
 		return e.store, nil
 	}
-	if err := layers.EnterUserNamespace(); err != nil {
+	if err := e.enter(); err != nil {
 		return nil, err
 	}
 	s, err := layers.Open(ctx, e.options)

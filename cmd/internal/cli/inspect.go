@@ -79,7 +79,7 @@ func (e *Env) inspect(ctx context.Context, format string, names []string) error 
 	if err != nil {
 		return err
 	}
-	var found []any
+	found := []imageInspect{}
 	var missing []error
 	for _, name := range names {
 		image, err := store.Image(name)
@@ -90,11 +90,7 @@ func (e *Env) inspect(ctx context.Context, format string, names []string) error 
 		if err != nil {
 			return err
 		}
-		tree, err := toTree(inspectImage(image, store.DriverName()))
-		if err != nil {
-			return err
-		}
-		found = append(found, tree)
+		found = append(found, inspectImage(image, store.DriverName()))
 	}
 	if err := e.printInspected(format, found); err != nil {
 		return err
@@ -150,11 +146,8 @@ func toTree(v any) (any, error) {
 }
 
 // printInspected prints objects as an array, or each as format says.
-func (e *Env) printInspected(format string, objects []any) error {
+func (e *Env) printInspected(format string, objects []imageInspect) error {
 	if format == "" || format == "json" {
-		if objects == nil {
-			objects = []any{}
-		}
 		enc := json.NewEncoder(e.Stdout)
 		enc.SetEscapeHTML(false)
 		if format == "" {
@@ -167,7 +160,11 @@ func (e *Env) printInspected(format string, objects []any) error {
 		return err
 	}
 	for _, object := range objects {
-		if err := t.Execute(e.Stdout, object); err != nil {
+		tree, err := toTree(object)
+		if err != nil {
+			return err
+		}
+		if err := t.Execute(e.Stdout, tree); err != nil {
 			return fmt.Errorf("--format: %w", err)
 		}
 		fmt.Fprintln(e.Stdout)

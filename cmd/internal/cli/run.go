@@ -61,13 +61,16 @@ func (e *Env) run(ctx context.Context, f *runFlags, name string, command []strin
 	if err != nil {
 		return err
 	}
+	if err := e.enter(); err != nil {
+		return err
+	}
+	runtime := run.NewRuntime(run.RuntimeOptions{})
+	runtime.Start() // starts while the store is opened
+	defer func() { err = errors.Join(err, runtime.Close()) }()
 	store, err := e.Store(ctx)
 	if err != nil {
 		return err
 	}
-	runtime := run.NewRuntime(run.RuntimeOptions{})
-	runtime.Start()
-	defer func() { err = errors.Join(err, runtime.Close()) }()
 	image, err := e.imageToRun(ctx, store, name, request.pull, request.platform)
 	if err != nil {
 		return err
