@@ -367,7 +367,7 @@ func TestFiles(t *testing.T) {
 	defer out.Close()
 	c := sh("cat /etc/hosts /run/secret/key")
 	c.Network, c.Hostname, c.ExtraHosts = "none", "box", []string{"db:10.0.0.5"}
-	st, err := r.Run(context.Background(), Task{Rootfs: root, Config: &c, Stdout: out, Files: map[string][]byte{"/run/secret/key": []byte("k\n")}})
+	st, err := r.Run(context.Background(), Task{Rootfs: root, Config: &c, Stdout: out, Files: map[string]File{"/run/secret/key": {Data: []byte("k\n"), Mode: 0o400}}})
 	b, _ := os.ReadFile(out.Name())
 	if want := defaultHosts + "10.0.0.5\tdb\n127.0.0.1\tbox\nk\n"; err != nil || !st.Success() || string(b) != want {
 		t.Errorf("Run = %+v, %v, output %q, want %q", st, err, b, want)

@@ -117,7 +117,32 @@ type Task struct {
 	// Files are small files, mounted over the container's for the run only.
 	// By path; /etc/hosts, /etc/resolv.conf and /etc/hostname need not be
 	// named.
-	Files map[string][]byte
+	Files map[string]File
+	// Trees are further directory trees, mounted for the run only.
+	Trees []Tree
+}
+
+// File is a small file that exists for a run only, in memory.
+type File struct {
+	Data []byte
+	// Mode are its permission bits; 0 means 0644.
+	Mode uint32
+	UID  uint32
+	GID  uint32
+}
+
+// Tree is a file or directory of another root file system, bound into the
+// container. What the container writes goes to Rootfs' upper directory, which
+// must be there even for a read-only Tree.
+type Tree struct {
+	// Target is the absolute path in the container.
+	Target string
+	Rootfs layers.Rootfs
+	// Path is what is bound: relative to the tree's root and free of
+	// symbolic links; "." is all of it. Dir says that it is a directory.
+	Path     string
+	Dir      bool
+	ReadOnly bool
 }
 
 // Status says how a container ended.

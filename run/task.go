@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -181,12 +182,21 @@ func (r *Runtime) request(t *Task) (*wire.Run, []*os.File, error) {
 	if req.Files, err = taskFiles(t, conf); err != nil {
 		return nil, nil, err
 	}
-	if req.Stubs, err = missing(view, spec.Mounts, req.Files); err != nil {
+	points, err := mountPoints(t, spec.Mounts, req.Files)
+	if err != nil {
+		return nil, nil, err
+	}
+	if req.Stubs, err = missing(view, points); err != nil {
 		return nil, nil, err
 	}
 	req.Spec = forRunner(spec)
 	var files []*os.File
-	req.Rootfs, files = newRootfs(t.Rootfs)
+	req.Rootfs, files = newRootfs(t.Rootfs, files)
+	for _, tree := range t.Trees {
+		w := wire.Tree{Path: tree.Path, Target: tree.Target, ReadOnly: tree.ReadOnly, Stubs: nestedStubs(tree, points)}
+		w.Rootfs, files = newRootfs(tree.Rootfs, files)
+		req.Trees = append(req.Trees, w)
+	}
 	return req, files, nil
 }
 
@@ -220,10 +230,10 @@ func newStage(s *specs.Spec) (wire.Stage, error) {
 	}, nil
 }
 
-// newRootfs names the root file system and the files that are its directories.
-func newRootfs(r layers.Rootfs) (wire.Rootfs, []*os.File) {
+// newRootfs names a root file system and adds the files that are its directories
+// to those that go with the request.
+func newRootfs(r layers.Rootfs, files []*os.File) (wire.Rootfs, []*os.File) {
 	w := wire.Rootfs{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Options: r.Options, Dir: r.Dir}
-	var files []*os.File
 	for i := range r.Lower {
 		n := wire.NoFile
 		if i < len(r.LowerFiles) && r.LowerFiles[i] != nil {
@@ -249,28 +259,28 @@ func openRootfs(r layers.Rootfs) (*layers.View, error) {
 // taskFiles are the files that Run provides: hosts, resolv.conf and hostname, as
 // long as the config mounts nothing in their place, and the task's own.
 func taskFiles(t *Task, c *Config) ([]wire.File, error) {
-	content := map[string][]byte{}
+	content := map[string]File{}
 	if c != nil {
 		hosts, err := c.hostsFile(c.hostname())
 		if err != nil {
 			return nil, err
 		}
-		content["/etc/hosts"] = hosts
-		content["/etc/hostname"] = []byte(c.hostname() + "\n")
-		content["/etc/resolv.conf"] = c.resolvConf()
+		content["/etc/hosts"] = File{Data: hosts}
+		content["/etc/hostname"] = File{Data: []byte(c.hostname() + "\n")}
+		content["/etc/resolv.conf"] = File{Data: c.resolvConf()}
 		for _, m := range c.Mounts {
 			delete(content, path.Clean(m.Destination))
 		}
 	}
-	for name, b := range t.Files {
+	for name, f := range t.Files {
 		if !path.IsAbs(name) {
 			return nil, fmt.Errorf("file %q: path is not absolute", name)
 		}
-		content[path.Clean(name)] = b
+		content[path.Clean(name)] = f
 	}
 	var out []wire.File
-	for name, b := range content {
-		out = append(out, wire.File{Path: name, Data: b, Mode: 0o644})
+	for name, f := range content {
+		out = append(out, wire.File{Path: name, Data: f.Data, Mode: cmp.Or(f.Mode, 0o644), UID: f.UID, GID: f.GID})
 	}
 	slices.SortFunc(out, func(a, b wire.File) int { return strings.Compare(a.Path, b.Path) })
 	return out, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"cooper/run/internal/stage"
@@ -59,14 +60,10 @@ func (c *container) started(p *libcontainer.Process) {
 	c.pending = nil
 }
 
-// run makes the container, waits for its end and removes it.
+// run makes the container, waits for its end and removes it. What is left then is
+// seen by nobody: see cleanUp.
 func (c *container) run() (end wire.Event) {
 	end = wire.Event{Call: c.req.Call}
-	defer func() {
-		for _, f := range c.files {
-			f.Close()
-		}
-	}()
 	err := c.runMounted(&end)
 	if end.Finished.IsZero() {
 		end.Finished = time.Now()
@@ -84,20 +81,36 @@ func (c *container) run() (end wire.Event) {
 	return end
 }
 
+// cleanUp removes what the container had in the runner's own file system. It is not
+// waited for.
+func (c *container) cleanUp() {
+	for _, f := range c.files {
+		f.Close()
+	}
+	if err := os.RemoveAll(c.dir); err != nil {
+		logrus.Warn(err)
+	}
+}
+
 func (c *container) runMounted(end *wire.Event) (err error) {
 	if err := os.MkdirAll(c.dir, 0o711); err != nil {
 		return err
 	}
-	defer os.RemoveAll(c.dir) // on our tmpfs
 	m := &rootfs{dir: c.dir, req: &c.req.Rootfs, files: c.files, stubs: c.req.Stubs}
 	defer func() { err = errors.Join(err, m.unmount()) }()
 	if err := m.mount(); err != nil {
 		return fmt.Errorf("mount root file system: %w", err)
 	}
 	c.req.Spec.Root.Path = m.path
+	trees, err := c.addTrees()
+	defer func() { err = errors.Join(err, trees.unmount()) }()
+	if err != nil {
+		return err
+	}
 	if err := c.addFiles(); err != nil {
 		return err
 	}
+	sortMounts(c.req.Spec.Mounts)
 	return c.runProcess(end)
 }
 
@@ -114,6 +127,11 @@ func (c *container) addFiles() error {
 		path := filepath.Join(dir, strconv.Itoa(i))
 		if err := os.WriteFile(path, f.Data, 0o600); err != nil {
 			return err
+		}
+		if f.UID != 0 || f.GID != 0 {
+			if err := os.Chown(path, int(f.UID), int(f.GID)); err != nil {
+				return fmt.Errorf("file %s: %w", f.Path, err)
+			}
 		}
 		if err := os.Chmod(path, os.FileMode(f.Mode)); err != nil {
 			return err

@@ -20,6 +20,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"sync"
 
@@ -80,6 +81,7 @@ func serve(socket, dir string) error {
 	}
 	unix.Close(fd + 1) // this program, opened for writing once
 	unix.CloseOnExec(fd)
+	debug.SetGCPercent(400) // small and busy: memory for speed
 	os.Unsetenv(EnvSocket)
 	os.Unsetenv(EnvState)
 	conn, err := wire.NewConn(os.NewFile(uintptr(fd), "socket"))
@@ -171,6 +173,7 @@ func (r *runner) handle(m *wire.Message) error {
 			delete(r.containers, req.Call)
 			r.mu.Unlock()
 			r.conn.Send(wire.KindEnded, end) // the other end may be gone: nobody to tell
+			c.cleanUp()
 		})
 	case wire.KindSignal:
 		var s wire.Signal

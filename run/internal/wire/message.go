@@ -50,6 +50,8 @@ type Run struct {
 	Stubs []Stub
 	// Files are provided for the run by bind mounts.
 	Files []File
+	// Trees are bound into the container.
+	Trees []Tree
 	// Stdio are indices of the message's files, or NoFile.
 	Stdio [3]int
 	// Stage is the program of the container's last stage (see package stage),
@@ -83,9 +85,21 @@ type Stub struct {
 // File is a small file mounted into the container.
 type File struct {
 	// Path is absolute in the container.
-	Path string
-	Data []byte
-	Mode uint32
+	Path     string
+	Data     []byte
+	Mode     uint32
+	UID, GID uint32
+}
+
+// Tree is a further root file system of which Path is bound to Target.
+type Tree struct {
+	Rootfs   Rootfs
+	Path     string
+	Target   string
+	ReadOnly bool
+	// Stubs are mount points for other mounts below Target, relative to the
+	// tree's root.
+	Stubs []Stub
 }
 
 // Stage is what the last stage does with itself before it executes the program.
