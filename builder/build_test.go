@@ -501,3 +501,68 @@ func TestCancelKillsTheStep(t *testing.T) {
 }
 
 func goarch() string { return runtime.GOARCH }
+
+func TestRunMounts(t *testing.T) {
+	bn := newBench(t)
+	bn.write("src/in", "from the context")
+	bn.write("src/hidden.log", "hidden")
+	bn.write("secret", "s3cret")
+	ignore, err := dockerfile.ParseIgnore([]byte("**/*.log\nsecret\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(o *Options) {
+		o.Ignore = ignore
+		o.Secrets = map[string]Secret{"pw": {File: filepath.Join(bn.context, "secret")}}
+	}
+	r := bn.mustBuild(`FROM base AS one
+RUN mkdir /out && echo made > /out/made && ln -s out /via
+FROM base
+RUN --mount=type=bind,target=/ctx ls /ctx /ctx/src > /listing && ! touch /ctx/x
+RUN --mount=type=bind,rw,source=src,target=/ctx touch /ctx/in /ctx/new && cat /ctx/in > /in
+RUN --mount=type=bind,from=one,source=/via,target=/one cat /one/made > /made
+RUN --mount=type=bind,from=one,source=/out/made,target=/etc/one cat /etc/one > /made2
+RUN --mount=type=cache,target=/cache,mode=0700,uid=33 echo cached > /cache/f; stat -c '%a %u' /cache > /cachestat
+RUN --mount=type=cache,target=/cache cat /cache/f > /cached
+RUN --mount=type=cache,id=seeded,from=one,source=/out,target=/cache cat /cache/made > /seeded
+RUN --mount=type=tmpfs,target=/t touch /t/x
+RUN --mount=type=secret,id=pw,uid=33 stat -c '%a %u' /run/secrets/pw > /secretstat; cat /run/secrets/pw | wc -c > /secretsize
+RUN --mount=type=secret,id=pw,env=PW test "$PW" = s3cret
+RUN --mount=type=secret,id=none test ! -e /run/secrets/none
+RUN --mount=type=bind,target=/w --mount=type=cache,target=/w/src/cache touch /w/src/cache/x
+`, with)
+	for name, want := range map[string]string{
+		"listing": "/ctx:\nsrc\n\n/ctx/src:\nin\n", "in": "from the context", "made": "made\n", "made2": "made\n",
+		"cachestat": "700 33\n", "cached": "cached\n", "seeded": "made\n", "secretstat": "400 33\n", "secretsize": "6\n",
+	} {
+		if got := bn.read(r, name); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+	for _, name := range []string{"ctx", "one", "cache", "t", "w", "run", "etc/one"} {
+		if got := bn.stat(r, name); !strings.HasPrefix(got, "error") {
+			t.Errorf("%s was left in the image: %s", name, got)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(bn.context, "src/new")); err == nil {
+		t.Error("a bind mount wrote into the context")
+	}
+	if _, err := bn.build("FROM base\nRUN --mount=type=secret,id=none,required true\n"); err == nil || !strings.Contains(err.Error(), "--secret") {
+		t.Errorf("missing secret: %v", err)
+	}
+}
+
+func TestBindMountIsAnInput(t *testing.T) {
+	bn := newBench(t)
+	bn.write("in", "one")
+	const file = "FROM base\nRUN --mount=type=bind,target=/ctx cat /ctx/in > /out\n"
+	bn.mustBuild(file)
+	bn.mustBuild(file)
+	if cached := bn.ended(Cached); len(cached) != 2 {
+		t.Errorf("cached %q, want both steps", cached)
+	}
+	bn.write("in", "two")
+	if got := bn.read(bn.mustBuild(file), "out"); got != "two" {
+		t.Errorf("out = %q after the context changed", got)
+	}
+}

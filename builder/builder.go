@@ -50,6 +50,11 @@ type Options struct {
 	Labels map[string]string
 	// NamedContexts are --build-context values by name.
 	NamedContexts map[string]string
+	// Secrets are what RUN --mount=type=secret can ask for, by id.
+	Secrets map[string]Secret
+	// SSH are the sockets of ssh agents for RUN --mount=type=ssh, by id;
+	// "default" is the one asked for without an id.
+	SSH map[string]string
 	// NoCache runs every step even if a record would give its layer.
 	NoCache bool
 	// Pull says when base images are fetched.

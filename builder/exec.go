@@ -29,10 +29,6 @@ type runWork struct {
 
 func (w *runWork) lazy() bool { return false }
 
-// inputs of a RUN step are its Op and its parent alone; mounted sources are
-// not supported yet and checked for in do.
-func (w *runWork) inputs(context.Context) (digest.Digest, error) { return "", nil }
-
 // commandError is a command that ran and failed.
 type commandError struct {
 	status run.Status
@@ -42,7 +38,7 @@ type commandError struct {
 func (e *commandError) Error() string { return fmt.Sprintf("exit code: %d", e.status.ExitCode) }
 
 // do runs the command in a container on sn.
-func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (digest.Digest, error) {
+func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (_ digest.Digest, err error) {
 	if err := w.supported(); err != nil {
 		return "", err
 	}
@@ -51,6 +47,11 @@ func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (diges
 		return "", err
 	}
 	defer view.Close()
+	m, err := w.mounts(ctx, view)
+	defer func() { err = errors.Join(err, m.close()) }()
+	if err != nil {
+		return "", err
+	}
 	tail := &tail{}
 	out, err := newOutput(v, tail)
 	if err != nil {
@@ -59,10 +60,11 @@ func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (diges
 	status, err := w.bd.b.Runtime.Run(ctx, run.Task{
 		Rootfs: sn.Rootfs(),
 		View:   view,
-		Config: w.config(),
+		Config: w.config(m),
 		Stdout: out.stdout,
 		Stderr: out.stderr,
-		Files:  w.files(),
+		Files:  m.files,
+		Trees:  m.trees,
 	})
 	if cerr := out.close(); err == nil {
 		err = cerr
@@ -84,9 +86,6 @@ func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (diges
 
 // supported refuses what would otherwise be ignored in silence.
 func (w *runWork) supported() error {
-	for _, m := range w.op.Mounts {
-		return fmt.Errorf("RUN --mount=type=%s is not supported yet; COPY the files instead, or leave the mount out", m.Type)
-	}
 	if w.op.Security != "" && w.op.Security != "sandbox" {
 		return fmt.Errorf("RUN --security=%s is not supported yet", w.op.Security)
 	}
@@ -96,32 +95,36 @@ func (w *runWork) supported() error {
 	return nil
 }
 
-func (w *runWork) config() *run.Config {
+// mounts prepares what the step's --mount flags ask for, also when it returns an
+// error; the caller closes it.
+func (w *runWork) mounts(ctx context.Context, view *layers.View) (*mounts, error) {
+	m := &mounts{bd: w.bd, view: view, files: map[string]run.File{}}
+	for _, spec := range w.op.Mounts {
+		if err := m.add(ctx, spec); err != nil {
+			return m, err
+		}
+	}
+	for _, f := range w.op.Files {
+		m.files[path.Join("/dev/pipes", f.Name)] = run.File{Data: f.Data, Mode: f.Mode}
+	}
+	return m, nil
+}
+
+func (w *runWork) config(m *mounts) *run.Config {
 	network := w.op.Network
 	if network == "" || network == "default" {
 		network = "host"
 	}
 	return &run.Config{
 		Args:     w.op.Args,
-		Env:      slices.Concat(w.op.Env, w.op.ProxyEnv),
+		Env:      slices.Concat(w.op.Env, w.op.ProxyEnv, m.env),
+		Mounts:   m.specs,
 		BareEnv:  true,
 		Dir:      w.op.Dir,
 		User:     w.op.User,
 		Hostname: cmp.Or(w.op.Hostname, sandboxHostname),
 		Network:  network,
 	}
-}
-
-// files are the heredocs that a command reads by name.
-func (w *runWork) files() map[string][]byte {
-	if len(w.op.Files) == 0 {
-		return nil
-	}
-	out := map[string][]byte{}
-	for _, f := range w.op.Files {
-		out[path.Join("/dev/pipes", f.Name)] = f.Data
-	}
-	return out
 }
 
 // output carries a command's standard streams to the events.

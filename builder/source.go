@@ -18,6 +18,7 @@ import (
 // source is something that COPY, ADD and mounts read from.
 type source struct {
 	view *layers.View
+	dir  string // of a local one
 	// local is true for a directory of the user's: its files get owner
 	// 0:0, as BuildKit's do, and its ignore file and stat cache are used.
 	local  bool
@@ -85,6 +86,29 @@ func (ss *sources) get(ctx context.Context, from dockerfile.Source) (*source, er
 	return &source{view: view, key: st.at.key, place: "stage " + st.label()}, nil
 }
 
+// parent returns what a snapshot that shows from's files stands on. It is for
+// sources that are not local.
+func (ss *sources) parent(ctx context.Context, from dockerfile.Source) (layers.Parent, error) {
+	req := from.Image
+	switch {
+	case from.Scratch:
+		return nil, nil
+	case from.Named != nil:
+		req = from.Named
+	case from.Image == nil:
+		return ss.bd.stages[from.Stage].parent(ctx)
+	}
+	img, err := ss.bd.images.get(ctx, *req)
+	if err != nil {
+		return nil, err
+	}
+	top, err := img.top(ctx, ss.bd, "FROM "+img.ref.String())
+	if err != nil || top == "" {
+		return nil, err
+	}
+	return ss.bd.b.Store.Layer(top)
+}
+
 // key names the content of from without opening it; "" for a local directory.
 func (ss *sources) key(ctx context.Context, from dockerfile.Source) (digest.Digest, error) {
 	switch {
@@ -142,7 +166,7 @@ func (ss *sources) dir(dir string, ignore *dockerfile.Ignore, place string) (*so
 	if err != nil {
 		return nil, err
 	}
-	s := &source{view: view, local: true, ignore: ignore, stat: stat, place: place}
+	s := &source{view: view, dir: abs, local: true, ignore: ignore, stat: stat, place: place}
 	ss.dirs[dir] = s
 	return s, nil
 }

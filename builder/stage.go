@@ -279,24 +279,17 @@ func joinRemove(err error, sn *layers.Snapshot) error {
 }
 
 // parent returns what the next snapshot stands on, fetching the base if this
-// is the first step that needs its files.
+// is the first step that needs its files. Of a stage that is done it may be
+// called by others, concurrently.
 func (s *stage) parent(ctx context.Context) (layers.Parent, error) {
-	if s.at.base != nil {
-		id, err := s.at.base.top(ctx, s.build, s.at.from)
-		if err != nil {
-			return nil, err
-		}
-		s.at.base = nil
-		if id == "" {
-			return nil, nil
-		}
-		l, err := s.b.Store.Layer(id)
-		if err != nil {
-			return nil, err
-		}
-		s.at.parent = l
+	if s.at.base == nil {
+		return s.at.parent, nil
 	}
-	return s.at.parent, nil
+	id, err := s.at.base.top(ctx, s.build, s.at.from)
+	if err != nil || id == "" {
+		return nil, err
+	}
+	return s.b.Store.Layer(id)
 }
 
 // view returns the files of the stage as it stands.
