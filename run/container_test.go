@@ -58,7 +58,7 @@ func TestOutput(t *testing.T) {
 		{"unshare is refused", sh("unshare -m true"), "unshare: unshare(0x20000): Operation not permitted\n", 1},
 		{"proc is hidden", sh("wc -c </proc/timer_list; ls -A /sys/firmware; echo x >/proc/sys/kernel/hostname"),
 			"0\n/bin/sh: can't create /proc/sys/kernel/hostname: Read-only file system\n", 1},
-		{"network none has lo only", Config{Network: "none", Args: []string{"ls", "/sys/class/net"}}, "lo\n", 0},
+		{"network none has lo only", Config{Network: "none", Args: []string{"/bin/sh", "-c", "grep -c : /proc/net/dev; grep -o lo: /proc/net/dev"}}, "1\nlo:\n", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.name == "process 1" && !tier.Proc {
@@ -189,6 +189,9 @@ func TestMountPointsLeaveNoTrace(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := tt.make()
+			if tt.name == "plain directory" && os.Getenv(envUserTest) == "nested" {
+				t.Skip("a container's /dev/shm forbids execution")
+			}
 			out, st, err := output(t, r, root, conf)
 			if err != nil || !st.Success() {
 				t.Fatalf("%+v, %v: %s", st, err, out)

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cooper/run/internal/orphans"
 	"cooper/run/internal/wire"
 )
 
@@ -102,6 +103,7 @@ type call struct {
 	events  chan wire.Event // one event for start, one for the end
 	console func(*os.File)
 	pidfd   *os.File
+	group   *orphans.Group
 	cgroups []string
 }
 
@@ -175,14 +177,16 @@ func (l *link) handle(m *wire.Message) {
 		}
 	case wire.KindStarted:
 		c.cgroups = e.Cgroups
-		if len(m.Files) == 1 {
-			c.pidfd, m.Files = m.Files[0], nil
+		if len(m.Files) > 0 {
+			c.pidfd = m.Files[0]
 		}
+		if len(m.Files) > 1 {
+			c.group = orphans.New(m.Files[1])
+		}
+		m.Files = nil
 		c.events <- e
 	case wire.KindEnded:
-		if c.pidfd != nil {
-			c.pidfd.Close()
-		}
+		c.release()
 		c.events <- e
 		close(c.events)
 	}
@@ -221,11 +225,25 @@ func (c *call) abandon() {
 	fd := int(c.pidfd.Fd())
 	unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 2000)
-	c.pidfd.Close()
+	if c.group != nil {
+		c.group.Kill()
+	}
+	c.release()
 	for _, dir := range c.cgroups {
 		for i := 0; i < 20 && unix.Rmdir(dir) == unix.EBUSY; i++ {
 			time.Sleep(time.Millisecond << min(i, 6))
 		}
+	}
+}
+
+// release closes what was kept for abandon. The group's mount namespace must not
+// outlive the container: it holds its mounts.
+func (c *call) release() {
+	if c.pidfd != nil {
+		c.pidfd.Close()
+	}
+	if c.group != nil {
+		c.group.Close()
 	}
 }
 

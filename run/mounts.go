@@ -141,10 +141,11 @@ func (c *Config) procMount(t Tier) specs.Mount {
 }
 
 // sysMount: a fresh sysfs belongs to the network namespace, so it needs one of our
-// own or root's rights over the host's.
+// own or root's rights over the host's; and like /proc it is refused where parts of
+// the outer one are hidden.
 func (c *Config) sysMount(t Tier) specs.Mount {
 	opts := []string{"nosuid", "noexec", "nodev"}
-	if t.Rootless && c.Network != "none" {
+	if t.Rootless && (c.Network != "none" || !t.Proc) {
 		// Everything below as well: a delegated cgroup of the user's is
 		// writable for the container's root.
 		ro := "ro"

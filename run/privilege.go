@@ -28,11 +28,13 @@ var idMap = sync.OnceValue(func() [][3]uint64 {
 	return m
 })
 
-// inUserNamespace reports whether ids here are not the host's.
-func inUserNamespace() bool {
-	m := idMap()
-	return len(m) != 1 || m[0] != [3]uint64{0, 0, 1<<32 - 1}
-}
+// inUserNamespace reports whether this is not the first user namespace. Its uid map
+// does not tell: root in a container may map every id to itself.
+var inUserNamespace = sync.OnceValue(func() bool {
+	const first = "user:[4026531837]" // PROC_USER_INIT_INO
+	ns, err := os.Readlink("/proc/self/ns/user")
+	return err != nil || ns != first
+})
 
 // singleID reports whether root is the only user.
 func singleID() bool {

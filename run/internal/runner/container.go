@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -14,9 +15,11 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"github.com/opencontainers/runc/libcontainer/specconv"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"cooper/run/internal/orphans"
 	"cooper/run/internal/stage"
 	"cooper/run/internal/wire"
 )
@@ -27,7 +30,8 @@ type container struct {
 	req   *wire.Run
 	files []*os.File // received with the request
 
-	dir string // its directory below the runner's
+	dir   string         // its directory below the runner's
+	group *orphans.Group // nil if the kernel ends its processes
 
 	mu      sync.Mutex
 	process *libcontainer.Process // set once it can be signalled
@@ -177,9 +181,11 @@ func (c *container) runProcess(end *wire.Event) (err error) {
 	if err != nil {
 		return err
 	}
-	orphans := c.watchOrphans(p)
 	state, err := p.Wait()
-	orphans.kill()
+	if c.group != nil {
+		c.group.Kill()
+		c.group.Close()
+	}
 	var exit *exec.ExitError // a status other than 0 is no error here
 	if state == nil || (err != nil && !errors.As(err, &exit)) {
 		return fmt.Errorf("wait for container: %w", err)
@@ -218,6 +224,9 @@ func (c *container) start(lc *libcontainer.Container, cg *cgroup, end *wire.Even
 		return nil, err
 	}
 	c.started(p)
+	if pid, err := p.Pid(); err == nil && !c.hasProcesses() {
+		c.group, _ = orphans.Watch(pid) // fails if it has ended already, leaving nothing
+	}
 	f, err := stage.ReadFailure(report)
 	if f != nil {
 		err = f
@@ -228,6 +237,10 @@ func (c *container) start(lc *libcontainer.Container, cg *cgroup, end *wire.Even
 	}
 	if err != nil {
 		kill(p)
+		if c.group != nil {
+			c.group.Kill()
+			c.group.Close()
+		}
 		return nil, err
 	}
 	return p, nil
@@ -306,8 +319,16 @@ func memfile(name string, b []byte) (*os.File, error) {
 	return f, nil
 }
 
-// reportStart tells the Runtime, with a pidfd by which it can kill the container
-// should this process die first.
+// hasProcesses reports whether the container has a process id namespace.
+func (c *container) hasProcesses() bool {
+	return slices.ContainsFunc(c.req.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.PIDNamespace && n.Path == ""
+	})
+}
+
+// reportStart tells the Runtime, with a pidfd (and the mount namespace, if that
+// does not end all processes) by which it can kill the container should this
+// process die first.
 func (c *container) reportStart(p *libcontainer.Process, cg *cgroup) error {
 	pid, err := p.Pid()
 	if err != nil {
@@ -319,6 +340,9 @@ func (c *container) reportStart(p *libcontainer.Process, cg *cgroup) error {
 		f := os.NewFile(uintptr(fd), "pidfd")
 		defer f.Close()
 		files = append(files, f)
+	}
+	if c.group != nil {
+		files = append(files, c.group.File())
 	}
 	return c.r.conn.Send(wire.KindStarted, e, files...)
 }
