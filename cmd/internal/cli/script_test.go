@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -98,9 +99,15 @@ func condition(name string) (bool, error) {
 
 // setup gives a script its own home, runtime directory and image store.
 func setup(e *testscript.Env, bin, bases string) error {
-	private := filepath.Join(e.WorkDir, ".env")
+	// Not below WorkDir: conmon's sockets lie in it, and a path to a socket
+	// has 107 bytes at most. podman hangs for 20 seconds when it is longer.
+	private, err := os.MkdirTemp("", "s")
+	if err != nil {
+		return err
+	}
+	e.Defer(func() { cleanup(e, private) })
 	home := filepath.Join(private, "home")
-	runtime := filepath.Join(private, "runtime")
+	runtime := runtimeDir(private)
 	for _, dir := range []string{home, runtime} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
@@ -120,19 +127,31 @@ func setup(e *testscript.Env, bin, bases string) error {
 	if err := os.WriteFile(vars["CONTAINERS_CONF"], []byte(peersConf()), 0o644); err != nil {
 		return err
 	}
-	if !rootless() {
-		vars["CONTAINERS_STORAGE_CONF"] = filepath.Join(private, "storage.conf")
-		conf := fmt.Sprintf("[storage]\ndriver = %q\ngraphroot = %q\nrunroot = %q\n",
-			"overlay", filepath.Join(private, "store"), filepath.Join(private, "run"))
-		if err := os.WriteFile(vars["CONTAINERS_STORAGE_CONF"], []byte(conf), 0o644); err != nil {
-			return err
-		}
+	if err := storeConf(vars, private); err != nil {
+		return err
 	}
 	for name, value := range vars {
 		e.Setenv(name, value)
 	}
-	e.Defer(func() { cleanup(e, private) })
 	return nil
+}
+
+// storeConf configures the script's image store. An ordinary user's is at its
+// usual place below the home; only the driver is named, because the podman of
+// Debian 12 would choose vfs where fuse-overlayfs is not installed.
+func storeConf(vars map[string]string, private string) error {
+	conf := "[storage]\ndriver = \"overlay\"\n"
+	name := filepath.Join(vars["HOME"], ".config", "containers", "storage.conf")
+	if !rootless() {
+		name = filepath.Join(private, "storage.conf")
+		vars["CONTAINERS_STORAGE_CONF"] = name
+		conf += fmt.Sprintf("graphroot = %q\nrunroot = %q\n",
+			filepath.Join(private, "store"), filepath.Join(runtimeDir(private), "containers"))
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(name, []byte(conf), 0o644)
 }
 
 // peersConf lets podman and buildah run containers on machines where their
@@ -152,15 +171,18 @@ events_logger = "file"
 `, files.Max)
 }
 
+// runtimeDir is XDG_RUNTIME_DIR of the script with this private directory.
+func runtimeDir(private string) string { return filepath.Join(private, "run") }
+
 // cleanup fails the script when it left a mount or a process of ours, and
 // removes its store, parts of which may belong to other ids.
 func cleanup(e *testscript.Env, private string) {
-	endPause(filepath.Join(private, "runtime", "libpod", "tmp", "pause.pid"))
-	for _, p := range processes(e.WorkDir) {
+	endPause(filepath.Join(runtimeDir(private), "libpod", "tmp", "pause.pid"))
+	for _, p := range lasting(func() []string { return processes(private) }) {
 		e.T().Log("left running: " + p)
 		defer e.T().FailNow()
 	}
-	for _, dir := range mounts(e.WorkDir) {
+	for _, dir := range append(mounts(private), mounts(e.WorkDir)...) {
 		// The storage library mounts its own directory on itself and
 		// leaves it so; podman does the same.
 		if dir != filepath.Join(private, "store", "overlay") {
@@ -171,9 +193,18 @@ func cleanup(e *testscript.Env, private string) {
 			e.T().Log(fmt.Sprintf("unmount %s: %v", dir, err))
 		}
 	}
-	if rootless() {
-		removeMapped(e, filepath.Join(private, "home"))
+	removeMapped(e, private)
+}
+
+// lasting returns what list still lists after two seconds; the runner of a
+// command that was killed needs a moment to notice.
+func lasting(list func() []string) []string {
+	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if len(list()) == 0 {
+			return nil
+		}
 	}
+	return list()
 }
 
 // endPause ends the process by which podman keeps its user namespace.
@@ -203,13 +234,14 @@ func mounts(dir string) []string {
 	return found
 }
 
-// processes lists the running processes that were given dir's home.
-func processes(dir string) []string {
+// processes lists the running processes of the script with this private
+// directory.
+func processes(private string) []string {
 	environments, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
 		return nil
 	}
-	mine := "XDG_RUNTIME_DIR=" + filepath.Join(dir, ".env", "runtime")
+	mine := "XDG_RUNTIME_DIR=" + runtimeDir(private)
 	var found []string
 	for _, name := range environments {
 		environ, err := os.ReadFile(name)
