@@ -41,8 +41,8 @@ func (c *Config) hiddenPaths() (masked, readOnly []string) {
 	return left(maskedPaths), left(readOnlyPaths)
 }
 
-// mounts are the default ones, those of c in place of or after them, in the order
-// of their depth, so that none hides another.
+// mounts are the default ones and those of c, in place of or after them, in the
+// order of their depth, so that none hides another.
 func (c *Config) mounts(t Tier) ([]specs.Mount, error) {
 	ms := c.defaultMounts(t)
 	for _, m := range c.Mounts {
@@ -60,8 +60,7 @@ func (c *Config) mounts(t Tier) ([]specs.Mount, error) {
 		ms = slices.DeleteFunc(ms, func(d specs.Mount) bool { return d.Destination == m.Destination })
 		ms = append(ms, m)
 	}
-	n := len(c.defaultMounts(t))
-	slices.SortStableFunc(ms[min(n, len(ms)):], func(a, b specs.Mount) int {
+	slices.SortStableFunc(ms, func(a, b specs.Mount) int {
 		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
 	})
 	return ms, nil
