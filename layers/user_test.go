@@ -28,6 +28,9 @@ func TestAsUser(t *testing.T) {
 	if os.Getuid() != 0 || Rootless() {
 		t.Skip("needs root, to become another user")
 	}
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	u, err := user.Lookup("tester")
 	if err != nil {
 		t.Skip(err)
@@ -35,7 +38,7 @@ func TestAsUser(t *testing.T) {
 	exe := publicCopy(t)
 	for name, path := range map[string]string{"ranges": os.Getenv("PATH"), "single": "/nonexistent"} {
 		t.Run(name, func(t *testing.T) {
-			cmd := exec.Command(exe, "-test.run=^(TestSnapshot|TestApply|TestUserNamespace)", "-test.v="+strconv.FormatBool(testing.Verbose()))
+			cmd := exec.Command(exe, "-test.run=^(TestSnapshot|TestApply|TestUserNamespace|TestView|TestWrite)", "-test.v="+strconv.FormatBool(testing.Verbose()))
 			cmd.Env = []string{"PATH=" + path, "HOME=" + u.HomeDir, "USER=tester", "COOPER_TEST_IDS=" + name, "TMPDIR=/dev/shm"}
 			cmd.Dir = "/"
 			uid, _ := strconv.Atoi(u.Uid)

@@ -3,6 +3,7 @@ package layers
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -133,7 +134,6 @@ func (v *View) describeAll(p *place, dir string, names []byte, found []dirent) (
 		l.layers = make([][]int, 0, len(found))
 	}
 	paths := joinAll(dir, names, found)
-	var st unix.Stat_t
 	for i := 0; i < len(found); {
 		same := i + 1
 		for same < len(found) && bytes.Equal(names[found[same].start:found[same].end], names[found[i].start:found[i].end]) {
@@ -141,21 +141,16 @@ func (v *View) describeAll(p *place, dir string, names []byte, found []dirent) (
 		}
 		e := found[i]
 		d := p.parts[e.part]
-		err := lstatName(d.fd, names[e.start:e.end+1], &st)
-		if err == unix.ENOENT || (err == nil && v.hidden(d, string(names[e.start:e.end]), &st)) {
+		l.infos = append(l.infos, Info{})
+		info := &l.infos[len(l.infos)-1]
+		err := v.describeOne(info, d, names[e.start:e.end+1], paths[i])
+		if err == unix.ENOENT {
+			l.infos = l.infos[:len(l.infos)-1]
 			i = same // deleted, in this layer or just now
 			continue
 		}
 		if err != nil {
-			return listing{}, err
-		}
-		l.infos = append(l.infos, Info{})
-		info := &l.infos[len(l.infos)-1]
-		info.set(paths[i], d.layer, &st)
-		if info.IsSymlink() {
-			if info.Linkname, err = readlinkat(d.fd, string(names[e.start:e.end])); err != nil {
-				return listing{}, err
-			}
+			return listing{}, fmt.Errorf("%s: %w", names[e.start:e.end], err)
 		}
 		if v.merged() {
 			l.layers = append(l.layers, sharers(p, info, names, found[i:same]))
@@ -163,6 +158,34 @@ func (v *View) describeAll(p *place, dir string, names []byte, found []dirent) (
 		i = same
 	}
 	return l, nil
+}
+
+// linkTries bounds the retries when a link turns into something else between
+// lstat and readlink.
+const linkTries = 16
+
+// describeOne fills info for name, which is NUL terminated, in d. It is ENOENT
+// for a whiteout too.
+func (v *View) describeOne(info *Info, d part, name []byte, path string) error {
+	var st unix.Stat_t
+	var err error
+	for range linkTries {
+		if err = lstatName(d.fd, name, &st); err != nil {
+			return err
+		}
+		if (isWhiteout(&st) || d.marks) && v.hidden(d, string(name[:len(name)-1]), &st) {
+			return unix.ENOENT
+		}
+		info.set(path, d.layer, &st)
+		if !info.IsSymlink() {
+			return nil
+		}
+		info.Linkname, err = readlinkat(d.fd, string(name[:len(name)-1]))
+		if err != unix.EINVAL {
+			return err
+		}
+	}
+	return err
 }
 
 // sharers returns the layers in which the directory info, found by several

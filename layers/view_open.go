@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"path"
 	"runtime"
-	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -163,17 +161,6 @@ func (v *View) entry(info *Info) Entry {
 	return e
 }
 
-// keepXattr reports whether layers keep the extended attribute: file
-// capabilities, integrity signatures and the user's own, as containers/storage
-// does. Labels of the host's security module and overlayfs's marks stay behind.
-func keepXattr(name string) bool {
-	switch name {
-	case "security.capability", "security.ima":
-		return true
-	}
-	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.")
-}
-
 // xattrs returns the extended attributes of info's file that layers keep.
 func (v *View) xattrs(info *Info) (map[string]string, error) {
 	r := xattrReader{v: v, fd: -1}
@@ -187,8 +174,7 @@ type xattrReader struct {
 	v     *View
 	dir   string
 	layer int
-	fd    int    // -1 before the first
-	proc  string // fd's directory below /proc, with a slash
+	fd    int // -1 before the first
 }
 
 func (r *xattrReader) close() {
@@ -215,50 +201,7 @@ func (r *xattrReader) read(info *Info) (map[string]string, error) {
 			return nil, err
 		}
 		r.close()
-		r.fd, r.dir, r.layer, r.proc = fd, dir, info.layer, procName(fd, "")
+		r.fd, r.dir, r.layer = fd, dir, info.layer
 	}
-	return listXattrs(r.proc + name)
-}
-
-// procName names a file in the directory fd for the calls that have no "at"
-// form. The file itself is not followed by them (lgetxattr and so on).
-func procName(fd int, name string) string {
-	return "/proc/self/fd/" + strconv.Itoa(fd) + "/" + name
-}
-
-// listXattrs returns the kept extended attributes of the file at name, which
-// is not followed; nil when there are none.
-func listXattrs(name string) (map[string]string, error) {
-	var small [256]byte
-	buf := small[:]
-	n, err := unix.Llistxattr(name, buf)
-	for err == unix.ERANGE {
-		buf = make([]byte, 64<<10)
-		n, err = unix.Llistxattr(name, buf)
-	}
-	if err == unix.EOPNOTSUPP || (err == nil && n == 0) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var found map[string]string
-	for _, x := range strings.Split(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
-		if !keepXattr(x) {
-			continue
-		}
-		value := make([]byte, 64<<10)
-		m, err := unix.Lgetxattr(name, x, value)
-		if err == unix.ENODATA {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", x, err)
-		}
-		if found == nil {
-			found = map[string]string{}
-		}
-		found[x] = string(value[:m])
-	}
-	return found, nil
+	return xattrsAt(r.fd, name)
 }

@@ -149,24 +149,14 @@ func (v *View) hidden(d part, name string, st *unix.Stat_t) bool {
 
 // lookup describes name in p, a directory whose path is dir. It is ENOENT when
 // there is none.
-func (v *View) lookup(p *place, dir, name string) (Info, error) {
-	var info Info
-	var st unix.Stat_t
+func (v *View) lookup(p *place, dir, name string) (info Info, err error) {
+	full, cname := path.Join(dir, name), append([]byte(name), 0)
 	for _, d := range p.parts {
-		err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-		if err == unix.ENOENT {
+		var st unix.Stat_t
+		if err := lstatName(d.fd, cname, &st); err == unix.ENOENT {
 			continue
 		}
-		if err != nil {
-			return info, err
-		}
-		if v.hidden(d, name, &st) {
-			break
-		}
-		info.set(path.Join(dir, name), d.layer, &st)
-		if info.IsSymlink() {
-			info.Linkname, err = readlinkat(d.fd, name)
-		}
+		err := v.describeOne(&info, d, cname, full)
 		return info, err
 	}
 	return info, unix.ENOENT

@@ -105,6 +105,9 @@ func newSeen(i Info, content string, x map[string]string) seen {
 func treeOf(t testing.TB, root string) []seen {
 	t.Helper()
 	var all []seen
+	top, err := os.Open(root)
+	must(t, err)
+	defer top.Close()
 	must(t, filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -128,7 +131,7 @@ func treeOf(t testing.TB, root string) []seen {
 		if err != nil {
 			return err
 		}
-		x, err := listXattrs(p)
+		x, err := xattrsAt(int(top.Fd()), rel)
 		all = append(all, newSeen(i, content, x))
 		return err
 	}))
@@ -201,13 +204,29 @@ func scramble(t testing.TB, r *rand.Rand, root string, n int) {
 
 // TestViewOfGeneratedTrees compares View with the kernel's own merge of stacks
 // that a real overlayfs made.
-func TestViewOfGeneratedTrees(t *testing.T) {
+func TestViewOfGeneratedTrees(t *testing.T) { compareGeneratedTrees(t, 20) }
+
+// TestViewOnOldKernel does the same without openat2 and listxattrat.
+func TestViewOnOldKernel(t *testing.T) {
+	refused := openat2Refused.Swap(true)
+	refusedList := listxattratRefused.Swap(true)
+	defer func() {
+		openat2Refused.Store(refused)
+		listxattratRefused.Store(refusedList)
+	}()
+	compareGeneratedTrees(t, 8)
+}
+
+func compareGeneratedTrees(t *testing.T, seeds int64) {
 	needRoot(t)
-	for seed := range int64(40) {
+	if Rootless() {
+		seeds /= 4
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewSource(seed))
 			o := &overlay{t: t, base: testDir(t), option: ",index=off,metacopy=off,redirect_dir=off"}
-			if seed%2 == 1 {
+			if seed%2 == 1 || Rootless() {
 				o.option = ",userxattr"
 			}
 			for range 2 + r.Intn(4) {
@@ -223,8 +242,21 @@ func TestViewOfGeneratedTrees(t *testing.T) {
 			}
 			compareByName(t, r, v, m)
 			o.unmount()
+			compareOne(t, r, o.layers[len(o.layers)-1])
 		})
 	}
+}
+
+// compareOne does the same for a View of a single directory.
+func compareOne(t *testing.T, r *rand.Rand, dir string) {
+	t.Helper()
+	v, err := OpenView(dir)
+	must(t, err)
+	defer v.Close()
+	if diff := cmp.Diff(treeOf(t, dir), treeOfView(t, v)); diff != "" {
+		t.Errorf("view differs from directory (-directory +view):\n%s", diff)
+	}
+	compareByName(t, r, v, dir)
 }
 
 // compareByName asks View and the mount about random names, with links and ..
