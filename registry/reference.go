@@ -116,7 +116,7 @@ func checkName(s string) error {
 	case found && (scheme == "http" || scheme == "https"):
 		return errors.New("write the registry's name without http:// or https://, e.g. registry.example.com/app")
 	case found:
-		return fmt.Errorf("unknown transport %q; known are docker-image://, docker://, oci-layout://, oci:, oci-archive:, docker-archive:, dir: and containers-storage:", scheme)
+		return fmt.Errorf("unknown transport %q: write docker-image://, docker://, oci-layout://, oci:, oci-archive:, docker-archive:, dir: or containers-storage: before it", scheme)
 	case s == "scratch":
 		return errors.New("scratch is the empty base, not an image")
 	}
