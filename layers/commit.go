@@ -88,6 +88,9 @@ func (sn *Snapshot) apply(ctx context.Context) (layer Layer, err error) {
 	}
 	defer func() { st.close() }()
 	parent, err := sn.parent.Wait(ctx)
+	if err == nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return Layer{}, err
 	}

@@ -129,9 +129,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// errMountProgram says that an overlay store belongs to fuse-overlayfs or the
-// like: its directories are not what the kernel's overlayfs would read.
-var errMountProgram = errors.New("the overlay store uses a mount program, which is not supported: choose another --root or --storage-driver vfs")
+// errMountProgram says that the library would use fuse-overlayfs or the like,
+// because the kernel refuses or somebody configured it: such directories are not
+// what the kernel's overlayfs would read.
+var errMountProgram = errors.New("the kernel cannot mount overlay there, or the store belongs to a mount program such as fuse-overlayfs: choose another --root, or --storage-driver vfs")
 
 // unsupported reports whether err says that a driver cannot work in this place.
 func unsupported(err error) bool {
