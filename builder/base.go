@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 // known from the start; its layers are fetched when the first step needs them.
 type image struct {
 	ref      registry.Reference
+	manifest digest.Digest // "" = whatever ref means when it is fetched
 	platform ocispec.Platform
 	config   dockerspec.DockerOCIImage
 	chain    digest.Digest // ChainID of all its layers
@@ -47,6 +49,9 @@ type images struct {
 	report  *reporter
 	mu      sync.Mutex
 	entries map[dockerfile.ImageRequest]*imageEntry
+	// written are references as the Dockerfile has them: what a short name
+	// means is the registry room's to say.
+	written map[dockerfile.ImageRequest]string
 }
 
 type imageEntry struct {
@@ -56,7 +61,16 @@ type imageEntry struct {
 }
 
 func newImages(b *Builder, o *Options, r *reporter) *images {
-	return &images{b: b, o: o, report: r, entries: map[dockerfile.ImageRequest]*imageEntry{}}
+	return &images{b: b, o: o, report: r, entries: map[dockerfile.ImageRequest]*imageEntry{}, written: map[dockerfile.ImageRequest]string{}}
+}
+
+// learn notes how the plan's images are written.
+func (im *images) learn(p *dockerfile.Plan) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	for _, use := range p.Images {
+		im.written[use.Request] = use.Name
+	}
 }
 
 // get returns the image for r with its config; its layers may still be remote.
@@ -91,7 +105,7 @@ func (im *images) resolve(ctx context.Context, r dockerfile.ImageRequest) (_ *im
 	if err != nil {
 		return nil, err
 	}
-	v := im.report.start("[internal] load metadata for " + name)
+	v := im.report.start("[internal] load metadata for " + cmp.Or(r.Ref, name))
 	defer func() { v.end(false, -1, err) }()
 
 	local, localErr := im.local(r, name, platform)
@@ -105,18 +119,32 @@ func (im *images) resolve(ctx context.Context, r dockerfile.ImageRequest) (_ *im
 	if err != nil {
 		return nil, err
 	}
-	config, _, err := im.b.Registry.Config(ctx, ref, platform)
+	config, manifest, err := im.b.Registry.Config(ctx, ref, platform)
 	if err != nil {
 		if localErr == nil && im.o.Pull == PullNewer && errors.Is(err, registry.ErrUnreachable) {
 			return local, nil
 		}
 		return nil, fmt.Errorf("%s: failed to resolve source metadata: %w", name, err)
 	}
-	img := &image{ref: ref, platform: platform, config: config, chain: chainID(config)}
-	if localErr == nil && local.chain == img.chain {
-		img.setLayer(local.layer)
+	img := &image{ref: ref, manifest: manifest, platform: platform, config: config, chain: chainID(config)}
+	if top, ok := im.stored(config); ok {
+		img.setLayer(top)
 	}
 	return img, nil
+}
+
+// stored returns the layer that config's layers end in, if all of them are in the
+// store, from whatever image they came.
+func (im *images) stored(config dockerspec.DockerOCIImage) (string, bool) {
+	top := ""
+	for _, d := range config.RootFS.DiffIDs {
+		top = im.b.Store.LayerID(top, d)
+	}
+	if top == "" {
+		return "", true
+	}
+	_, err := im.b.Store.Layer(top)
+	return top, err == nil
 }
 
 // source says where r is to be found and for which platform.
@@ -130,7 +158,9 @@ func (im *images) source(r dockerfile.ImageRequest) (string, ocispec.Platform, e
 		platform = p
 	}
 	if r.Context == "" {
-		return r.Ref, platform, nil
+		im.mu.Lock()
+		defer im.mu.Unlock()
+		return cmp.Or(im.written[r], r.Ref), platform, nil
 	}
 	value, ok := im.o.NamedContexts[r.Context]
 	if !ok {
@@ -199,10 +229,17 @@ func (img *image) top(ctx context.Context, bd *build, name string) (string, erro
 		client.Progress = func(p registry.Progress) {
 			v.progress(string(p.Blob), p.Offset, p.Total)
 		}
-		pulled, err := client.Pull(ctx, img.ref, registry.PullOptions{Platform: img.platform})
+		pulled, err := client.Pull(ctx, img.ref, registry.PullOptions{Platform: img.platform, Manifest: img.manifest})
 		if err != nil {
 			img.err = fmt.Errorf("pull %s: %w", img.ref, err)
 			return
+		}
+		if len(pulled.Names) == 0 {
+			// An archive or a layout: its layers serve as cache, but
+			// nobody asked for an image in the store.
+			if img.err = bd.b.Store.Forget(pulled.ID); img.err != nil {
+				return
+			}
 		}
 		img.layer = pulled.Layer
 		img.fetched.Store(true)

@@ -61,8 +61,8 @@ func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (_ dig
 		Rootfs: sn.Rootfs(),
 		View:   view,
 		Config: w.config(m),
-		Stdout: out.stdout,
-		Stderr: out.stderr,
+		Stdout: out.file,
+		Stderr: out.file,
 		Files:  m.files,
 		Trees:  m.trees,
 	})
@@ -129,39 +129,28 @@ func (w *runWork) config(m *mounts) *run.Config {
 
 // output carries a command's standard streams to the events.
 type output struct {
-	stdout, stderr *os.File
-	done           sync.WaitGroup
+	file *os.File
+	done sync.WaitGroup
 }
 
+// newOutput returns a pipe whose bytes go to v's log and to t. Both streams
+// share it, so that their lines keep the order in which they were written.
 func newOutput(v *vertex, t *tail) (*output, error) {
-	o := &output{}
-	var err error
-	if o.stdout, err = o.pipe(logWriter{v, 1}, t); err != nil {
-		return nil, err
-	}
-	if o.stderr, err = o.pipe(logWriter{v, 2}, t); err != nil {
-		return nil, errors.Join(err, o.stdout.Close())
-	}
-	return o, nil
-}
-
-// pipe returns the writing end of a pipe whose bytes go to w and t until all
-// its writers are gone.
-func (o *output) pipe(w io.Writer, t *tail) (*os.File, error) {
-	r, wr, err := os.Pipe()
+	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
+	o := &output{file: w}
 	o.done.Go(func() {
 		defer r.Close()
-		_, _ = io.Copy(io.MultiWriter(w, t), r)
+		_, _ = io.Copy(io.MultiWriter(logWriter{v, 1}, t), r)
 	})
-	return wr, nil
+	return o, nil
 }
 
-// close ends the streams and waits until everything has been reported.
+// close ends the stream and waits until everything has been reported.
 func (o *output) close() error {
-	err := errors.Join(o.stdout.Close(), o.stderr.Close())
+	err := o.file.Close()
 	o.done.Wait()
 	return err
 }

@@ -38,8 +38,12 @@ func (b *Builder) plan(ctx context.Context, o *Options, im *images) (*dockerfile
 			Network:        o.Network,
 			Ignore:         o.Ignore,
 		})
-		if err != nil || len(plan.Missing) == 0 {
-			return plan, err
+		if err != nil {
+			return nil, err
+		}
+		im.learn(plan)
+		if len(plan.Missing) == 0 {
+			return plan, nil
 		}
 		if err := resolveAll(ctx, im, plan, known); err != nil {
 			return nil, err

@@ -298,6 +298,22 @@ func (s *Store) Untag(nameOrID string, names ...string) error {
 	return nil
 }
 
+// Forget removes the record of an image without names and keeps its layers, as
+// cache.
+func (s *Store) Forget(id string) error {
+	img, err := s.Image(id)
+	if err != nil {
+		return err
+	}
+	if err := s.pin(img.Layer); err != nil {
+		return err
+	}
+	if _, err := s.store.DeleteImage(id, true); err != nil {
+		return fmt.Errorf("forget image %s: %w", id, notFound(id, err))
+	}
+	return nil
+}
+
 // RemoveImage takes the name away, and removes the image with its last one;
 // given an ID it removes the image, which with several names needs force. The
 // error wraps ErrInUse when a container stands on it. It returns the names and
