@@ -3,6 +3,7 @@ package layers
 import (
 	"archive/tar"
 	"bufio"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	digest "github.com/opencontainers/go-digest"
@@ -305,20 +305,17 @@ var errPath = errors.New("names that begin with .wh. cannot be stored in an imag
 // comparePaths orders the paths of a layer: a directory before what is in it,
 // the names within a directory bytewise.
 func comparePaths(a, b string) int {
-	for {
-		x, arest, amore := strings.Cut(a, "/")
-		y, brest, bmore := strings.Cut(b, "/")
-		if x != y {
-			return strings.Compare(x, y)
-		}
+	n := min(len(a), len(b))
+	for i := range n {
 		switch {
-		case !amore && !bmore:
-			return 0
-		case !amore:
+		case a[i] == b[i]:
+		case a[i] == '/':
 			return -1
-		case !bmore:
+		case b[i] == '/':
 			return 1
+		default:
+			return cmp.Compare(a[i], b[i])
 		}
-		a, b = arest, brest
 	}
+	return cmp.Compare(len(a), len(b))
 }

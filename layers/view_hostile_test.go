@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -226,7 +227,7 @@ func FuzzResolve(f *testing.F) {
 				t.Errorf("Stat(%q) = %q, %v; the kernel: %q, %v", name, info.Path, err, want, wantErr)
 			}
 			got, err := v.Resolve(name)
-			if err == nil && (!fs.ValidPath(got) && !strings.ContainsAny(got, "\xff") && strings.ToValidUTF8(got, "") == got) {
+			if err == nil && got != "." && strings.Join(elements(got), "/") != got || slices.Contains(elements(got), "..") {
 				t.Errorf("Resolve(%q) = %q, not a clean path inside", name, got)
 			}
 			if wantErr == nil && got != want {
