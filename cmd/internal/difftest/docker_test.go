@@ -1,0 +1,5 @@
+package difftest
+
+import "testing"
+
+func compareDocker(t *testing.T, all []testCase) { t.Skip("later") }
