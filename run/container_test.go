@@ -335,7 +335,7 @@ func TestOOM(t *testing.T) {
 	if tier, _ := DetectTier(); tier.Cgroup == 0 {
 		t.Skip("no cgroups here")
 	}
-	c := Config{Memory: 16 << 20, Args: []string{"dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"}}
+	c := Config{Memory: 64 << 20, Args: []string{"dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"}}
 	out, st, err := output(t, r, overlay(t, img), c)
 	if err != nil || !st.OOMKilled || st.ExitCode != 137 {
 		t.Errorf("Run = %+v, %v, want OOMKilled; %s", st, err, out)

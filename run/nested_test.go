@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"debug/elf"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,6 +20,14 @@ func TestNested(t *testing.T) {
 	}
 	if testing.Short() {
 		t.Skip("long")
+	}
+	self, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	if libs, err := self.ImportedLibraries(); err != nil || len(libs) > 0 {
+		t.Skip("the test binary needs libraries", libs, err)
 	}
 	r, img := runtimeFor(t), image(t)
 	exe := filepath.Join(tempDir(t), "run.test")

@@ -82,6 +82,9 @@ func serve(socket, dir string) error {
 	unix.Close(fd + 1) // this program, opened for writing once
 	unix.CloseOnExec(fd)
 	debug.SetGCPercent(400) // small and busy: memory for speed
+	// libcontainer hands this one variable to a container's first process, which
+	// has one thread's work to do; without it the runtime there starts more.
+	os.Setenv("GOMAXPROCS", "1")
 	os.Unsetenv(EnvSocket)
 	os.Unsetenv(EnvState)
 	conn, err := wire.NewConn(os.NewFile(uintptr(fd), "socket"))
