@@ -43,10 +43,11 @@ func needRoot(t testing.TB) {
 
 // overlay is a stack of layer directories made by a real overlayfs.
 type overlay struct {
-	t      testing.TB
-	base   string
-	layers []string // top first
-	option string   // more mount options
+	t       testing.TB
+	base    string
+	layers  []string // top first
+	option  string   // more mount options
+	mounted bool
 }
 
 func (o *overlay) mount(upper string) string {
@@ -61,12 +62,25 @@ func (o *overlay) mount(upper string) string {
 		data += ",upperdir=" + upper + ",workdir=" + w
 	}
 	must(o.t, unix.Mount("overlay", m, "overlay", 0, data+o.option))
+	o.mounted = true
 	return m
 }
 
 func (o *overlay) unmount() {
 	o.t.Helper()
 	must(o.t, unix.Unmount(filepath.Join(o.base, "merged"), 0))
+	o.mounted = false
+}
+
+// newOverlay has nothing mounted when the test ends, even one that failed.
+func newOverlay(t testing.TB, option string) *overlay {
+	o := &overlay{t: t, base: testDir(t), option: option}
+	t.Cleanup(func() {
+		if o.mounted {
+			o.unmount()
+		}
+	})
+	return o
 }
 
 // push makes a new top layer by letting change work on a mount.
@@ -225,7 +239,7 @@ func compareGeneratedTrees(t *testing.T, seeds int64) {
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewSource(seed))
-			o := &overlay{t: t, base: testDir(t), option: ",index=off,metacopy=off,redirect_dir=off"}
+			o := newOverlay(t, ",index=off,metacopy=off,redirect_dir=off")
 			if seed%2 == 1 || Rootless() {
 				o.option = ",userxattr"
 			}
