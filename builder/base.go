@@ -88,7 +88,7 @@ func (im *images) get(ctx context.Context, r dockerfile.ImageRequest) (*image, e
 
 // config returns the config of r, nil when r is a directory.
 func (im *images) config(ctx context.Context, r dockerfile.ImageRequest) (*dockerspec.DockerOCIImage, error) {
-	if _, ok := namedDir(im.o, r.Context); ok {
+	if isTree(im.o, r.Context) {
 		return nil, nil
 	}
 	img, err := im.get(ctx, r)

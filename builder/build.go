@@ -14,13 +14,14 @@ import (
 
 // build is one call of Build.
 type build struct {
-	b       *Builder
-	o       *Options
-	report  *reporter
-	images  *images
-	stages  []*stage
-	sources *sources
-	flights flights
+	b         *Builder
+	o         *Options
+	report    *reporter
+	images    *images
+	stages    []*stage
+	sources   *sources
+	flights   flights
+	elsewhere *elsewhere
 
 	// commits are the layers being digested in the background; the build
 	// ends when they are done, its cache records included.
@@ -41,6 +42,8 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	}
 	bd.warn(plan)
 	bd.sources = newSources(bd)
+	bd.elsewhere = newElsewhere(bd)
+	defer bd.elsewhere.close()
 	defer bd.sources.close()
 	for _, spec := range plan.Stages {
 		bd.stages = append(bd.stages, newStage(bd, spec))

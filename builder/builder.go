@@ -6,6 +6,7 @@ import (
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"cooper/builder/remote"
 	"cooper/dockerfile"
 	"cooper/layers"
 	"cooper/registry"
@@ -32,6 +33,9 @@ type Options struct {
 	// ContextDir is the build context; "" means there is none, and a COPY
 	// from it fails.
 	ContextDir string
+	// Context is the build context instead of ContextDir when it comes from
+	// elsewhere: an archive, a repository. It stays the caller's to close.
+	Context *remote.Tree
 	// Dockerfile is the source, DockerfileName its name in messages.
 	Dockerfile     []byte
 	DockerfileName string
@@ -48,7 +52,10 @@ type Options struct {
 	BuildArgs map[string]string
 	// Labels are added to the image last.
 	Labels map[string]string
-	// NamedContexts are --build-context values by name.
+	// NamedContexts are --build-context values by name: a directory, a URL
+	// of an archive or a git repository, docker-image://NAME,
+	// oci-layout://DIR and the other forms of registry.ParseReference, or
+	// target:STAGE.
 	NamedContexts map[string]string
 	// Secrets are what RUN --mount=type=secret can ask for, by id.
 	Secrets map[string]Secret

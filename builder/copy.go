@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"strings"
 	"time"
@@ -27,14 +26,20 @@ type copyWork struct {
 	// comes first.
 	src     *source
 	matches []match
-	// remote are the files that ADD got over HTTP, in the Op's order.
-	remote []*fetched
+	// remote is what ADD gets from elsewhere, in the Op's order.
+	remote []added
 }
 
 // lazy: files of the user's directory are digested while they are copied.
-// Those of stages and images have a name already.
+// Those of stages, images and trees from elsewhere have a name already.
 func (w *copyWork) lazy() bool {
-	return len(w.op.Remote) == 0 && (w.op.From.Context || w.isNamedDir())
+	if len(w.op.Remote) > 0 {
+		return false
+	}
+	if w.op.From.Context {
+		return w.bd.o.Context == nil
+	}
+	return w.isNamedDir()
 }
 
 func (w *copyWork) isNamedDir() bool {
@@ -79,34 +84,6 @@ func (w *copyWork) inputs(ctx context.Context) (digest.Digest, error) {
 	return d, err
 }
 
-// remoteInputs fetches what the URLs name, and digests that and the local
-// files beside it.
-func (w *copyWork) remoteInputs(ctx context.Context) (digest.Digest, error) {
-	k := newKey("remote")
-	for _, r := range w.op.Remote {
-		if r.Git != nil {
-			return "", errors.New("ADD from a git repository is not supported yet; clone it in a RUN step")
-		}
-		f, err := w.bd.fetch(ctx, w.v, r.URL, r.Checksum)
-		if err != nil {
-			return "", err
-		}
-		w.remote = append(w.remote, f)
-		k.text(string(f.Digest))
-	}
-	if err := w.load(ctx); err != nil {
-		return "", err
-	}
-	if w.src != nil {
-		content, err := w.src.contents(ctx, w.matches, map[string]digest.Digest{})
-		if err != nil {
-			return "", err
-		}
-		k.text(string(w.src.digestMatches(w.matches, content)))
-	}
-	return k.sum(), nil
-}
-
 // memoKey names the question "what do these patterns select in from?".
 func (w *copyWork) memoKey(from digest.Digest) layers.Key {
 	k := newKey("select")
@@ -129,11 +106,9 @@ func (w *copyWork) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sel := selector{parents: w.op.Parents}
-	if len(w.op.Exclude) > 0 {
-		if sel.exclude, err = dockerfile.ParseIgnore([]byte(strings.Join(w.op.Exclude, "\n"))); err != nil {
-			return fmt.Errorf("--exclude: %w", err)
-		}
+	sel, err := w.selector()
+	if err != nil {
+		return err
 	}
 	var all []match
 	for i, pattern := range w.op.Sources {
@@ -148,6 +123,17 @@ func (w *copyWork) load(ctx context.Context) error {
 	}
 	w.src, w.matches = src, all
 	return nil
+}
+
+// selector says which files of what the patterns match are wanted.
+func (w *copyWork) selector() (sel selector, err error) {
+	sel.parents = w.op.Parents
+	if len(w.op.Exclude) > 0 {
+		if sel.exclude, err = dockerfile.ParseIgnore([]byte(strings.Join(w.op.Exclude, "\n"))); err != nil {
+			return sel, fmt.Errorf("--exclude: %w", err)
+		}
+	}
+	return sel, nil
 }
 
 // do copies the selected files into sn.
@@ -213,7 +199,7 @@ func (w *copyWork) fill(ctx context.Context, t *target, sn *layers.Snapshot) err
 				continue
 			}
 		}
-		if err := t.addMatch(w.src, m); err != nil {
+		if err := t.addMatch(ctx, w.src, m); err != nil {
 			return err
 		}
 	}
@@ -222,32 +208,7 @@ func (w *copyWork) fill(ctx context.Context, t *target, sn *layers.Snapshot) err
 			return err
 		}
 	}
-	for i, f := range w.remote {
-		if err := w.addRemote(ctx, t, sn, w.op.Remote[i].Name, f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// addRemote adds a fetched file, or what is in it when --unpack asks for that.
-func (w *copyWork) addRemote(ctx context.Context, t *target, sn *layers.Snapshot, name string, f *fetched) error {
-	if w.op.Unpack != nil && *w.op.Unpack {
-		done, err := unpack(ctx, t, sn, archive{name: name, modTime: f.ModTime, open: func() (*os.File, error) { return os.Open(f.path) }})
-		if err != nil || done {
-			return err
-		}
-	}
-	dest := t.dest
-	if t.isDir {
-		dest = path.Join(dest, name)
-	}
-	t.bytes += f.size
-	return t.put(layers.Entry{
-		Path: dest, Mode: t.mode.apply(unix.S_IFREG | 0o600),
-		UID: t.owner.uid, GID: t.owner.gid, ModTime: f.ModTime, Size: f.size,
-		Open: func() (io.ReadCloser, error) { return os.Open(f.path) },
-	}, "")
+	return w.fillRemote(ctx, t, sn)
 }
 
 // unpacks reports whether local archives are to be unpacked: ADD does unless
@@ -276,12 +237,11 @@ type target struct {
 	entries []layers.Entry
 	from    []string       // source path of each entry, "" for made-up ones
 	at      map[string]int // entry index by path
-	links   map[[2]uint64]string
 	bytes   int64
 }
 
 func newTarget(op *dockerfile.Copy, view *layers.View, v *vertex) (*target, error) {
-	t := &target{op: op, view: view, dirMode: 0o755, at: map[string]int{}, links: map[[2]uint64]string{}}
+	t := &target{op: op, view: view, dirMode: 0o755, at: map[string]int{}}
 	var err error
 	if t.dest, err = view.Resolve(clean(op.Dest)); err != nil {
 		return nil, fmt.Errorf("destination %s: %w", op.Dest, err)
@@ -320,25 +280,31 @@ func newTarget(op *dockerfile.Copy, view *layers.View, v *vertex) (*target, erro
 }
 
 // addMatch adds a file, or the contents of a directory.
-func (t *target) addMatch(s *source, m *match) error {
-	if !m.dir {
-		dest := t.dest
-		if t.isDir {
-			dest = path.Join(dest, path.Base(m.name))
-		}
-		return t.addFile(s, m.files[0], dest)
-	}
-	if !t.isDir {
+func (t *target) addMatch(ctx context.Context, s *source, m *match) error {
+	if m.dir && !t.isDir {
 		if err := t.makeDir(m); err != nil {
 			return err
 		}
 	}
-	for _, f := range m.files {
-		rel := m.rel(f)
-		if rel == "." {
-			continue
+	entries, err := s.view.Entries(ctx, m.files)
+	if err != nil {
+		return err
+	}
+	for i := range entries {
+		dest := t.dest
+		if rel := m.rel(m.files[i]); m.dir {
+			if rel == "." {
+				continue
+			}
+			dest = path.Join(dest, rel)
+		} else if t.isDir {
+			dest = path.Join(dest, path.Base(m.name))
 		}
-		if err := t.addFile(s, f, path.Join(t.dest, rel)); err != nil {
+		e := &entries[i]
+		if e.Hardlink { // to an earlier file of the same directory
+			e.Linkname = path.Join(t.dest, m.rel(layers.Info{Path: e.Linkname}))
+		}
+		if err := t.addEntry(s, *e, dest); err != nil {
 			return err
 		}
 	}
@@ -362,12 +328,9 @@ func (t *target) makeDir(m *match) error {
 	return t.put(e, "")
 }
 
-// addFile adds f under dest with the owner and mode the step asks for.
-func (t *target) addFile(s *source, f layers.Info, dest string) error {
-	e, err := s.view.Entry(f)
-	if err != nil {
-		return err
-	}
+// addEntry adds a file of s under dest with the owner and mode the step asks for.
+func (t *target) addEntry(s *source, e layers.Entry, dest string) error {
+	from := e.Path
 	e.Path = dest
 	switch {
 	case t.owned:
@@ -378,20 +341,10 @@ func (t *target) addFile(s *source, f layers.Info, dest string) error {
 	if e.Type() != unix.S_IFLNK {
 		e.Mode = t.mode.apply(e.Mode)
 	}
-	if e.IsRegular() {
-		if f.Nlink > 1 {
-			id := [2]uint64{f.Dev, f.Ino}
-			if first, ok := t.links[id]; ok {
-				e.Hardlink, e.Linkname, e.Open = true, first, nil
-			} else {
-				t.links[id] = dest
-			}
-		}
-		if !e.Hardlink {
-			t.bytes += e.Size
-		}
+	if e.IsRegular() && !e.Hardlink {
+		t.bytes += e.Size
 	}
-	return t.put(e, f.Path)
+	return t.put(e, from)
 }
 
 // addInline adds a heredoc's file.

@@ -292,7 +292,7 @@ func (s *source) digestMatches(ms []match, content func(layers.Info) digest.Dige
 		for _, f := range m.files {
 			k.text(m.rel(f))
 			k.number(uint64(f.Mode))
-			if !s.local {
+			if !s.rootOwned {
 				k.number(uint64(f.UID)<<32 | uint64(f.GID))
 			}
 			switch f.Mode & unix.S_IFMT {

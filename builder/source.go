@@ -19,11 +19,12 @@ import (
 type source struct {
 	view *layers.View
 	dir  string // of a local one
-	// local is true for a directory of the user's: its files get owner
-	// 0:0, as BuildKit's do, and its ignore file and stat cache are used.
-	local  bool
-	ignore *dockerfile.Ignore
-	stat   *layers.StatCache
+	// local is true for a directory rather than the files of a stage or
+	// image, rootOwned if its files get owner 0:0, as BuildKit's do.
+	local     bool
+	rootOwned bool
+	ignore    *dockerfile.Ignore
+	stat      *layers.StatCache
 	// key names the content of an immutable source, "" for a local one.
 	key digest.Digest
 	// place completes "... not found in %s".
@@ -65,6 +66,9 @@ func (ss *sources) get(ctx context.Context, from dockerfile.Source) (*source, er
 		view, err := layers.OpenView()
 		return &source{view: view, key: "scratch", place: "scratch"}, err
 	case from.Context:
+		if t := ss.bd.o.Context; t != nil {
+			return ss.tree(t, ss.bd.o.Ignore, "the build context")
+		}
 		if ss.bd.o.ContextDir == "" {
 			return nil, errors.New("there is no build context to copy from; give the directory as the last argument")
 		}
@@ -115,10 +119,16 @@ func (ss *sources) key(ctx context.Context, from dockerfile.Source) (digest.Dige
 	case from.Scratch:
 		return "scratch", nil
 	case from.Context:
+		if t := ss.bd.o.Context; t != nil && ss.bd.o.Ignore == nil {
+			return t.Key, nil
+		}
 		return "", nil
 	case from.Named != nil:
 		if _, ok := ss.namedDir(from.Named.Context); ok {
 			return "", nil
+		}
+		if f := ss.bd.elsewhere.named(from.Named.Context); f != nil {
+			return f.key(ctx)
 		}
 		return ss.imageKey(ctx, *from.Named)
 	case from.Image != nil:
@@ -166,7 +176,7 @@ func (ss *sources) dir(dir string, ignore *dockerfile.Ignore, place string) (*so
 	if err != nil {
 		return nil, err
 	}
-	s := &source{view: view, dir: abs, local: true, ignore: ignore, stat: stat, place: place}
+	s := &source{view: view, dir: abs, local: true, rootOwned: true, ignore: ignore, stat: stat, place: place}
 	ss.dirs[dir] = s
 	return s, nil
 }
@@ -187,6 +197,9 @@ func (ss *sources) namedDir(name string) (string, bool) { return namedDir(ss.bd.
 // image.
 func (ss *sources) named(ctx context.Context, r dockerfile.ImageRequest) (*source, error) {
 	name := r.Context
+	if f := ss.bd.elsewhere.named(name); f != nil {
+		return f.open(ctx)
+	}
 	dir, ok := ss.namedDir(name)
 	if !ok {
 		return ss.image(ctx, r)

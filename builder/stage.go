@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"cooper/builder/remote"
 	"cooper/dockerfile"
 	"cooper/layers"
 )
@@ -105,7 +106,7 @@ func (s *stage) enter(ctx context.Context) error {
 // context gives in its place.
 func (s *stage) enterImage(ctx context.Context) error {
 	req := *s.spec.Base.Image
-	if _, ok := s.sources.namedDir(req.Context); ok {
+	if isTree(s.o, req.Context) {
 		return s.step(ctx, &dockerfile.Step{
 			Name: s.fromName(), CreatedBy: "FROM " + req.Context, Location: s.spec.Location,
 			Op: &dockerfile.Copy{From: dockerfile.Source{Named: &req, Stage: -1}, Sources: []string{"/"}, Dest: "/"},
@@ -127,7 +128,7 @@ func (s *stage) enterImage(ctx context.Context) error {
 func (s *stage) fromName() string {
 	req := s.spec.Base.Image
 	if req.Context != "" {
-		return fmt.Sprintf("[context %s] %s", req.Context, s.o.NamedContexts[req.Context])
+		return fmt.Sprintf("[context %s] %s", req.Context, remote.RedactURL(s.o.NamedContexts[req.Context]))
 	}
 	return cmp.Or(s.spec.Base.Name, "FROM "+req.Ref)
 }

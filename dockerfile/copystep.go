@@ -7,6 +7,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
@@ -100,7 +101,7 @@ func remoteFile(src, checksum string) (Remote, error) {
 	r := Remote{URL: src, Name: "__unnamed__", Checksum: checksum}
 	if u, err := url.Parse(src); err == nil {
 		if base := path.Base(u.Path); base != "." && base != "/" {
-			r.Name = base
+			r.Name = safeName(base)
 		}
 	}
 	if checksum != "" {
@@ -109,6 +110,15 @@ func remoteFile(src, checksum string) (Remote, error) {
 		}
 	}
 	return r, nil
+}
+
+// safeName is name if a file can be called so, else what BuildKit calls it.
+func safeName(name string) string {
+	name = strings.TrimSpace(name)
+	if name == "" || name == "." || name == ".." || strings.ContainsFunc(name, unicode.IsControl) {
+		return "download"
+	}
+	return name
 }
 
 // addSource adds a local source to op.

@@ -210,11 +210,9 @@ func (m *mirror) init(ctx context.Context, sha256Objects bool) error {
 	return os.WriteFile(filepath.Join(m.dir, "cooper-ready"), nil, 0o600)
 }
 
-// has reports whether the commit is here; it is no news when not.
+// has reports whether the commit is here.
 func (m *mirror) has(ctx context.Context, id string) bool {
-	quiet := *m.git
-	quiet.quiet = true
-	_, err := quiet.run(ctx, "cat-file", "-e", id+"^{commit}")
+	_, err := m.run(ctx, "cat-file", "-e", id+"^{commit}")
 	return err == nil
 }
 

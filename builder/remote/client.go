@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"io"
 	"sync"
 
 	"cooper/layers"
@@ -19,8 +18,6 @@ type Client struct {
 	// SSHAuthSock is the socket of the ssh agent that git may ask, ""
 	// means the one in the environment.
 	SSHAuthSock string
-	// Log receives what git says about its work; nil discards it.
-	Log io.Writer
 
 	mu      sync.Mutex
 	commits map[string]Commit // by remote and ref, so that one build sees one state

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -54,8 +53,6 @@ type git struct {
 	dir, worktree string
 	// local allows remotes that are directories.
 	local bool
-	// quiet keeps what git says out of the log.
-	quiet bool
 	// auth is the header for the remote's server, with what is before it in
 	// the configuration: "http.https://host/.extraheader=Authorization: ...".
 	auth string
@@ -112,8 +109,8 @@ func (g *git) in(dir, worktree string) *git {
 	return &n
 }
 
-// run calls git and returns its standard output. Its standard error goes to the
-// log and, if it fails, into the error.
+// run calls git and returns its standard output. If it fails, its standard error
+// is part of the error.
 func (g *git) run(ctx context.Context, args ...string) (string, error) {
 	path, err := exec.LookPath("git")
 	if err != nil {
@@ -143,17 +140,13 @@ func (g *git) run(ctx context.Context, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err = cmd.Run()
-	said := g.redact(stderr.String())
-	if g.c.Log != nil && !g.quiet {
-		_, _ = io.WriteString(g.c.Log, said)
-	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return stdout.String(), nil
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	}
-	return "", &gitError{err, said}
+	return "", &gitError{err, g.redact(stderr.String())}
 }
 
 // redact takes the remote's user and password out of what git says.

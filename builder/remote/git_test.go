@@ -339,7 +339,7 @@ func FuzzGitURL(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		ref, isGit, err := dockerfile.ParseGitRef(gitURL(s))
+		ref, isGit, err := GitRef(s)
 		if !isGit || err != nil || checkGitRef(ref) != nil {
 			return
 		}

@@ -22,8 +22,14 @@ func IsRemote(where string) bool {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
 		return true
 	}
-	_, isGit, _ := dockerfile.ParseGitRef(gitURL(where))
+	_, isGit, _ := GitRef(where)
 	return isGit
+}
+
+// GitRef reads the URL of a repository as docker does for build contexts, where
+// github.com/OWNER/NAME is one too; false when where is none.
+func GitRef(where string) (*dockerfile.GitRef, bool, error) {
+	return dockerfile.ParseGitRef(gitURL(where))
 }
 
 // gitURL spells out the one shorthand for a repository that docker has.
@@ -52,7 +58,7 @@ type OpenOptions struct {
 // Open makes a tree of what a URL names: a git repository, or an archive served
 // over HTTP. What is no archive makes a tree with that one file, see Tree.File.
 func (c *Client) Open(ctx context.Context, where string, o OpenOptions) (*Tree, error) {
-	ref, isGit, err := dockerfile.ParseGitRef(gitURL(where))
+	ref, isGit, err := GitRef(where)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", RedactURL(where), err)
 	}
