@@ -26,8 +26,9 @@ SOURCES := go.mod go.sum $(shell find builder cmd dockerfile layers registry run
 build: $(COMMANDS)
 
 $(COMMANDS) &: $(SOURCES) Makefile | toolchain
-	CGO_ENABLED=1 go build -tags '$(TAGS)' $(STATIC) -o run/runner.bin ./run/internal/runner/cmd
-	go build -tags '$(EMBED)' $(STATIC) -o bin/ ./cmd/build ./cmd/run ./cmd/cooper
+	@echo "building bin/build, bin/run and bin/cooper"
+	@go build -tags '$(TAGS)' $(STATIC) -o run/runner.bin ./run/internal/runner/cmd
+	@go build -tags '$(EMBED)' $(STATIC) -o bin/ ./cmd/build ./cmd/run ./cmd/cooper
 	@touch $(COMMANDS)
 
 .PHONY: toolchain
