@@ -250,9 +250,9 @@ func TestCancel(t *testing.T) {
 		task   Task
 		want   Status
 	}{
-		{"at once", "sleep 100 & sleep 100", Task{}, Status{ExitCode: 137, Signal: unix.SIGKILL}},
-		{"with a chance", "trap 'exit 3' TERM; sleep 100 & wait", Task{Grace: 10 * time.Second}, Status{ExitCode: 3}},
-		{"a chance not taken", "trap '' TERM; while :; do sleep 1; done", Task{Grace: 50 * time.Millisecond}, Status{ExitCode: 137, Signal: unix.SIGKILL}},
+		{"at once", "sleep 100 & echo; sleep 100", Task{}, Status{ExitCode: 137, Signal: unix.SIGKILL}},
+		{"with a chance", "trap 'exit 3' TERM; sleep 100 & echo; wait", Task{Grace: 10 * time.Second}, Status{ExitCode: 3}},
+		{"a chance not taken", "trap '' TERM; echo; while :; do sleep 1; done", Task{Grace: 50 * time.Millisecond}, Status{ExitCode: 137, Signal: unix.SIGKILL}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := sh(tt.script)
@@ -260,10 +260,8 @@ func TestCancel(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(context.Background())
 			pid := 0
 			tt.task.Rootfs, tt.task.Config = overlay(t, img), &c
-			tt.task.OnStart = func(p int) {
-				pid = p
-				time.AfterFunc(100*time.Millisecond, func() { cancel(cause) })
-			}
+			tt.task.OnStart = func(p int) { pid = p }
+			tt.task.Stdout = whenReady(t, func() { cancel(cause) })
 			st, err := r.Run(ctx, tt.task)
 			if !errors.Is(err, cause) {
 				t.Errorf("Run = %v, want the cause", err)
@@ -279,13 +277,32 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// whenReady returns a file to write to; f is called after the first byte.
+func whenReady(t *testing.T, f func()) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		w.Close()
+		r.Close()
+	})
+	go func() {
+		var b [1]byte
+		r.Read(b[:])
+		f()
+	}()
+	return w
+}
+
 func TestSignals(t *testing.T) {
 	r, img := runtimeFor(t), image(t)
-	c := sh("trap 'exit 42' USR1; sleep 100 & wait")
+	c := sh("trap 'exit 42' USR1; sleep 100 & echo; wait")
 	ch := make(chan os.Signal, 1)
 	st, err := r.Run(context.Background(), Task{
 		Rootfs: overlay(t, img), Config: &c, Signals: ch,
-		OnStart: func(int) { time.AfterFunc(100*time.Millisecond, func() { ch <- syscall.SIGUSR1 }) },
+		Stdout: whenReady(t, func() { ch <- syscall.SIGUSR1 }),
 	})
 	if err != nil || st.ExitCode != 42 {
 		t.Errorf("Run = %+v, %v, want exit code 42", st, err)
