@@ -34,7 +34,7 @@ type build struct {
 // steps and returns context.Cause(ctx).
 func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	o.fill()
-	report := &reporter{fn: b.Events}
+	report := &reporter{fn: b.Events, next: int(b.opened.Swap(0))}
 	bd := &build{b: b, o: &o, report: report, images: newImages(b, &o, report)}
 	plan, err := b.plan(ctx, &o, bd.images)
 	if err != nil {
@@ -48,9 +48,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	for _, spec := range plan.Stages {
 		bd.stages = append(bd.stages, newStage(bd, spec))
 	}
-	if needsRuntime(plan) {
-		b.Runtime.Start()
-	}
+	bd.runs = needsRuntime(plan)
 	err = bd.runStages(ctx)
 	if cerr := bd.commits.Wait(); err == nil {
 		err = cerr
@@ -75,8 +73,8 @@ func (bd *build) runStages(ctx context.Context) error {
 	return g.Wait()
 }
 
-// needsRuntime reports whether any step runs a process, so that the runner can
-// start while the first steps are looked up.
+// needsRuntime reports whether any step runs a process: then the runner starts
+// with the first step that is not in the cache, whatever that is.
 func needsRuntime(p *dockerfile.Plan) bool {
 	for _, s := range p.Stages {
 		for _, st := range s.Steps {

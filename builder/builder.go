@@ -2,6 +2,7 @@ package builder
 
 import (
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,6 +26,10 @@ type Builder struct {
 	Events func(Event)
 	// Log receives detail for debugging; nil discards it.
 	Log *slog.Logger
+
+	// opened is how many vertexes have shown the opening of the next
+	// build's context.
+	opened atomic.Int64
 }
 
 // Options say what to build. The zero value of every field is useful except

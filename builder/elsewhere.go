@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"sync"
 
@@ -40,17 +41,38 @@ func (o *Options) remoteClient(store *layers.Store) *remote.Client {
 
 // OpenContext gets the build context that a URL names, with the secrets and
 // arguments of o, for Options.Context. The caller closes it.
-func (b *Builder) OpenContext(ctx context.Context, where string, o Options) (_ *remote.Tree, err error) {
-	report := &reporter{fn: b.Events}
-	v := report.start("[internal] load remote build context " + remote.RedactURL(where))
-	defer func() { v.end(false, -1, err) }()
-	keep, _ := strconv.ParseBool(o.BuildArgs["BUILDKIT_CONTEXT_KEEP_GIT_DIR"])
-	open := remote.OpenOptions{
-		KeepGitDir: keep,
-		CommitTime: o.BuildArgs["SOURCE_DATE_EPOCH"] != "",
-		Progress:   func(n, total int64) { v.progress("downloading", n, total) },
-	}
-	return o.remoteClient(b.Store).Open(ctx, where, open)
+func (b *Builder) OpenContext(ctx context.Context, where string, o Options) (*remote.Tree, error) {
+	return b.openContext(remote.RedactURL(where), func(v *vertex) (*remote.Tree, error) {
+		keep, _ := strconv.ParseBool(o.BuildArgs["BUILDKIT_CONTEXT_KEEP_GIT_DIR"])
+		return o.remoteClient(b.Store).Open(ctx, where, remote.OpenOptions{
+			KeepGitDir: keep,
+			CommitTime: o.BuildArgs["SOURCE_DATE_EPOCH"] != "",
+			Progress:   func(n, total int64) { v.progress("downloading", n, total) },
+		})
+	})
+}
+
+// UnpackContext makes a build context of an archive. The caller closes it.
+func (b *Builder) UnpackContext(ctx context.Context, r io.Reader) (*remote.Tree, error) {
+	return b.openContext("from standard input", func(v *vertex) (*remote.Tree, error) {
+		meter := &meter{v: v, id: "unpacking"}
+		return (&remote.Client{Store: b.Store}).Unpack(ctx, io.TeeReader(r, meter))
+	})
+}
+
+// EmptyContext makes a build context without a file. The caller closes it.
+func (b *Builder) EmptyContext() (*remote.Tree, error) {
+	return (&remote.Client{Store: b.Store}).Empty()
+}
+
+// openContext shows open as work that comes before the next build's.
+func (b *Builder) openContext(name string, open func(*vertex) (*remote.Tree, error)) (*remote.Tree, error) {
+	report := &reporter{fn: b.Events, next: int(b.opened.Load())}
+	v := report.start("[internal] load remote build context " + name)
+	b.opened.Store(int64(v.id))
+	t, err := open(v)
+	v.end(false, -1, err)
+	return t, err
 }
 
 // close removes the trees.

@@ -250,6 +250,9 @@ func (s *stage) lookup(key layers.Key) (outcome, bool) {
 // make executes w on a fresh snapshot and commits it in the background.
 func (s *stage) make(ctx context.Context, v *vertex, w work, step digest.Digest, key layers.Key) (outcome, error) {
 	out := outcome{size: -1}
+	if s.runs {
+		s.b.Runtime.Start()
+	}
 	parent, err := s.parent(ctx)
 	if err != nil {
 		return out, err

@@ -82,6 +82,15 @@ func (c *Client) newTree() (*Tree, error) {
 	return t, nil
 }
 
+// Empty makes a tree without a file.
+func (c *Client) Empty() (*Tree, error) {
+	t, err := c.newTree()
+	if err == nil {
+		t.Key = digest.FromString("")
+	}
+	return t, err
+}
+
 // sweep removes the trees in dir that no process uses.
 func sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
