@@ -2,6 +2,7 @@ package dockerfile
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -56,4 +57,15 @@ func (f *File) fail(err error, loc Location) error {
 		}
 	}
 	return e
+}
+
+// TargetError says that PlanOptions.Target names no stage.
+type TargetError struct {
+	Target string
+	Stages []string // those there are, by name or index
+}
+
+// Error is in BuildKit's words.
+func (e *TargetError) Error() string {
+	return fmt.Sprintf("target stage %q could not be found", e.Target)
 }

@@ -218,8 +218,8 @@ func (p *planner) findTarget() (*stage, error) {
 	for i, st := range p.stages {
 		names[i] = st.label
 	}
-	err := fmt.Errorf("target stage %q could not be found", p.o.Target)
-	return nil, p.file.fail(suggest.WrapError(err, p.o.Target, names, true), Location{})
+	err := suggest.WrapError(&TargetError{Target: p.o.Target, Stages: names}, p.o.Target, names, true)
+	return nil, p.file.fail(err, Location{})
 }
 
 // predefined are build arguments that need no ARG.

@@ -137,6 +137,9 @@ func printError(w io.Writer, cmd *cobra.Command, err error, terminal bool) {
 		io.WriteString(w, step.Excerpt())
 	case errors.As(err, &mistake):
 		io.WriteString(w, mistake.Excerpt())
+		if mistake.Location.IsZero() { // no line is to blame
+			prefix += mistake.File + ": "
+		}
 	}
 	fmt.Fprintf(w, "%s%s\n", prefix, strings.TrimRight(err.Error(), "\n"))
 	if hint := hintFor(err); hint != "" {
@@ -154,6 +157,10 @@ func hintFor(err error) string {
 	var step *builder.StepError
 	if errors.As(err, &step) {
 		return stepHint(step)
+	}
+	var target *dockerfile.TargetError
+	if errors.As(err, &target) && len(target.Stages) > 0 {
+		return "The stages are: " + strings.Join(target.Stages, ", ")
 	}
 	return ""
 }
