@@ -22,6 +22,7 @@ type build struct {
 	sources   *sources
 	flights   flights
 	elsewhere *elsewhere
+	runs      bool // some step runs a process
 
 	// commits are the layers being digested in the background; the build
 	// ends when they are done, its cache records included.

@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 
@@ -76,6 +77,9 @@ func (o *Options) locate(plan *dockerfile.Plan, r dockerfile.ImageRequest, err e
 	}
 	for _, use := range plan.Images {
 		if use.Request == r {
+			if !use.Base && r.Context == "" {
+				err = fmt.Errorf("no stage or build context is called %q, and as an image: %w", use.Name, err)
+			}
 			return &dockerfile.Error{File: o.DockerfileName, Source: o.Dockerfile, Location: use.Location, Err: err}
 		}
 	}
