@@ -2,15 +2,12 @@ package layers
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	digest "github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/storage"
 )
 
@@ -31,13 +28,6 @@ type ImageOptions struct {
 	Created time.Time
 }
 
-// Docker's media types, for DockerFormat.
-const (
-	dockerManifestType = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerConfigType   = "application/vnd.docker.container.image.v1+json"
-	dockerLayerType    = "application/vnd.docker.image.rootfs.diff.tar"
-)
-
 // CreateImage writes an image on layers that are in the store, and keeps its
 // layers for the cache should the image be removed. An image with the same
 // config is the same image and only gets the names.
@@ -50,17 +40,17 @@ func (s *Store) CreateImage(ctx context.Context, o ImageOptions) (Image, error) 
 	if err != nil {
 		return Image{}, fmt.Errorf("create image: %w", err)
 	}
-	config, manifest, err := documents(chain, o)
+	docs, err := documents(chain, o)
 	if err != nil {
 		return Image{}, fmt.Errorf("create image: %w", err)
 	}
-	id := digest.FromBytes(config).Encoded()
+	id := docs.ID()
 	img, exists, err := s.imageExists(ctx, id)
 	if err != nil {
 		return Image{}, fmt.Errorf("create image %s: %w", id, err)
 	}
 	if !exists {
-		if img, err = s.store.CreateImage(id, nil, o.Layer, "", imageData(config, manifest, o)); errors.Is(err, storage.ErrDuplicateID) {
+		if img, err = s.store.CreateImage(id, nil, o.Layer, "", imageData(docs.Config, docs.Manifest, o)); errors.Is(err, storage.ErrDuplicateID) {
 			img, err = s.store.Image(id)
 		}
 		if err != nil {
@@ -79,39 +69,6 @@ func (s *Store) CreateImage(ctx context.Context, o ImageOptions) (Image, error) 
 		}
 	}
 	return s.image(img, s.layerSize)
-}
-
-// documents writes the image's config and manifest.
-func documents(chain []Layer, o ImageOptions) (config, manifest []byte, err error) {
-	manifestType, configType, layerType := ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, ocispec.MediaTypeImageLayer
-	if o.DockerFormat {
-		manifestType, configType, layerType = dockerManifestType, dockerConfigType, dockerLayerType
-		o.Annotations = nil
-	}
-	known := o.Config.RootFS.DiffIDs
-	o.Config.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
-	descriptors := []ocispec.Descriptor{}
-	for i, l := range chain {
-		if l.DiffID == "" && i < len(known) {
-			l.DiffID = known[i] // pulled in parts, so the store does not know
-		}
-		if l.DiffID == "" {
-			return nil, nil, fmt.Errorf("layer %s has no digest", l.ID)
-		}
-		o.Config.RootFS.DiffIDs = append(o.Config.RootFS.DiffIDs, l.DiffID)
-		descriptors = append(descriptors, ocispec.Descriptor{MediaType: layerType, Digest: l.DiffID, Size: l.Size})
-	}
-	if config, err = json.Marshal(o.Config); err != nil {
-		return nil, nil, fmt.Errorf("config: %w", err)
-	}
-	manifest, err = json.Marshal(ocispec.Manifest{
-		Versioned:   specs.Versioned{SchemaVersion: 2},
-		MediaType:   manifestType,
-		Config:      ocispec.Descriptor{MediaType: configType, Digest: digest.FromBytes(config), Size: int64(len(config))},
-		Layers:      descriptors,
-		Annotations: o.Annotations,
-	})
-	return config, manifest, err
 }
 
 // imageData lays the documents out where containers/image looks for them: the
