@@ -139,6 +139,7 @@ func (d *dispatcher) arg(c *instructions.ArgCommand) error {
 	created := "ARG"
 	for _, arg := range c.Args {
 		lintSecret("ARG", arg.Key, c.Location(), d.lint)
+		inherited := false
 		if v, ok := d.buildArgs[arg.Key]; ok {
 			arg.Value = &v
 		} else if arg.Value != nil {
@@ -149,8 +150,9 @@ func (d *dispatcher) arg(c *instructions.ArgCommand) error {
 			}
 			arg.Value = &result.Result
 		} else if v, ok := d.globals.Get(arg.Key); ok {
-			arg.Value = &v
+			arg.Value, inherited = &v, true
 		}
+		d.declare(arg, d.cmd.loc, inherited)
 		created += " " + arg.Key
 		if arg.Value != nil {
 			created += "=" + *arg.Value

@@ -22,9 +22,10 @@ type PlanOptions struct {
 	// MultiPlatform puts the platform into the names of steps, as is wanted
 	// when several platforms are built at once.
 	MultiPlatform bool
-	// Contexts are the named contexts. Only the keys matter here: "NAME",
-	// "NAME::PLATFORM" or an image reference. A named context replaces the stage
-	// or image of that name.
+	// Contexts are the named contexts. Their keys are "NAME", "NAME::PLATFORM"
+	// or an image reference. A named context replaces the stage or image of
+	// that name. Of the values only one matters here: "target:STAGE" is a stage
+	// of the same Dockerfile.
 	Contexts map[string]string
 	// Images are the base configs that are known so far. A nil value says that
 	// the named context has no config, as is so for a directory.
@@ -38,6 +39,8 @@ type PlanOptions struct {
 	Epoch *int64
 	// AllStages plans and checks also the stages that the target does not need.
 	AllStages bool
+	// Outline asks for Plan.Outline.
+	Outline bool
 }
 
 // ImageRequest names the config of an image for one platform. It is comparable
@@ -78,6 +81,8 @@ type Plan struct {
 	UnusedBuildArgs []string
 	// Epoch is what SOURCE_DATE_EPOCH says, nil when it is not set.
 	Epoch *Epoch
+	// Outline describes the target, if PlanOptions asks for it.
+	Outline *Outline
 }
 
 // Target returns the stage that the build is for, or nil for an incomplete

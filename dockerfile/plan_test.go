@@ -56,7 +56,7 @@ func TestPlan(t *testing.T) {
 type planInput struct {
 	Target, BuildPlatform, TargetPlatform, Network string
 	BuildArgs, Labels, Contexts                    map[string]string
-	AllStages, MultiPlatform                       bool
+	AllStages, MultiPlatform, Outline              bool
 	Epoch                                          *int64
 }
 
@@ -64,7 +64,7 @@ func (in planInput) options() dockerfile.PlanOptions {
 	return dockerfile.PlanOptions{
 		Target: in.Target, BuildArgs: in.BuildArgs, Labels: in.Labels, Contexts: in.Contexts, Network: in.Network,
 		BuildPlatform: mustPlatform(in.BuildPlatform), TargetPlatform: mustPlatform(in.TargetPlatform),
-		AllStages: in.AllStages, MultiPlatform: in.MultiPlatform, Epoch: in.Epoch,
+		AllStages: in.AllStages, MultiPlatform: in.MultiPlatform, Outline: in.Outline, Epoch: in.Epoch,
 		Images: map[dockerfile.ImageRequest]*dockerspec.DockerOCIImage{},
 	}
 }
@@ -144,6 +144,10 @@ func writePlan(t *testing.T, b *bytes.Buffer, plan *dockerfile.Plan) {
 		fmt.Fprintf(b, "unused build arguments %q\n", plan.UnusedBuildArgs)
 	}
 	writeWarnings(b, plan.Warnings)
+	if plan.Outline != nil {
+		fmt.Fprintf(b, "outline %s\n", indent(t, plan.Outline))
+		return
+	}
 	for _, st := range plan.Stages {
 		fmt.Fprintf(b, "\nstage %d (%d %q) line %s %s\n", st.ID, st.Index, st.Name, st.Location, platforms.FormatAll(st.Platform))
 		fmt.Fprintf(b, "  base %s\n", marshal(t, st.Base))
@@ -205,6 +209,15 @@ func marshal(t *testing.T, v any) []byte {
 		t.Fatal(err)
 	}
 	return bytes.TrimSpace(b.Bytes())
+}
+
+func indent(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 func unmarshal(t *testing.T, data []byte, v any) {

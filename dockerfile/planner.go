@@ -27,6 +27,7 @@ type planner struct {
 	build, target ocispec.Platform
 	implicit      bool              // no target platform was asked for
 	contexts      map[string]string // canonical name of a named context -> its key
+	aliases       map[string]string // canonical name -> stage, for contexts "target:STAGE"
 	buildArgs     map[string]string
 	proxy         []string
 
@@ -72,6 +73,11 @@ func (p *planner) run() error {
 			return err
 		}
 	}
+	for _, name := range sortedKeys(p.aliases) {
+		if p.byName[p.aliases[name]] == nil {
+			return fmt.Errorf("build context %s: target stage %q could not be found", name, p.aliases[name])
+		}
+	}
 	target, err := p.findTarget()
 	if err != nil {
 		return err
@@ -91,6 +97,9 @@ func (p *planner) run() error {
 	if err := p.planStages(needed, target); err != nil {
 		return err
 	}
+	if p.o.Outline {
+		p.plan.Outline = p.outline(target, args)
+	}
 	return p.file.checkError(p.lint, p.plan.Warnings)
 }
 
@@ -103,6 +112,7 @@ func (f *File) newPlanner(o PlanOptions) (*planner, error) {
 		build:     o.BuildPlatform,
 		target:    o.TargetPlatform,
 		contexts:  map[string]string{},
+		aliases:   map[string]string{},
 		buildArgs: o.BuildArgs,
 		proxy:     proxyEnv(o.BuildArgs),
 		declared:  map[string]bool{},
@@ -126,6 +136,10 @@ func (f *File) newPlanner(o PlanOptions) (*planner, error) {
 		n, err := parseImageName(name)
 		if err != nil {
 			return nil, fmt.Errorf("invalid context name %s: %w", name, err)
+		}
+		if target, ok := strings.CutPrefix(o.Contexts[key], "target:"); ok {
+			p.aliases[n.familiar()] = strings.ToLower(target)
+			continue
 		}
 		if platform != "" {
 			platform = "::" + platform

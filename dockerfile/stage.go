@@ -38,6 +38,7 @@ type stage struct {
 	config     dockerspec.DockerOCIImage
 	env        *env
 	args       []instructions.KeyValuePairOptional
+	declared   []OutlineArg // ARGs, for the outline
 	workdirSet bool
 	cmd        once
 	entrypoint once
@@ -81,7 +82,7 @@ func (p *planner) addStage(index int, decl instructions.Stage) error {
 	if st.label == "" {
 		st.label = fmt.Sprintf("stage-%d", index)
 	}
-	st.base = p.byName[decl.BaseName]
+	st.base = p.stageNamed(decl.BaseName)
 	p.stages = append(p.stages, st)
 	if decl.Name != "" {
 		p.byName[decl.Name] = st
@@ -156,10 +157,21 @@ func (p *planner) findStage(name string) (*stage, error) {
 		}
 		return p.stages[i], nil
 	}
-	if st, ok := p.byName[strings.ToLower(name)]; ok {
+	if st := p.stageNamed(strings.ToLower(name)); st != nil {
 		return st, nil
 	}
 	return nil, fmt.Errorf("stage %q could not be found", name)
+}
+
+// stageNamed returns the stage called name, or the one that a named context
+// "target:STAGE" puts in its place; nil when there is none above.
+func (p *planner) stageNamed(name string) *stage {
+	if n, err := parseImageName(name); err == nil {
+		if target, ok := p.aliases[n.familiar()]; ok {
+			return p.byName[target]
+		}
+	}
+	return p.byName[name]
 }
 
 func (p *planner) newCommand(c instructions.Command) (instruction, error) {
@@ -209,7 +221,7 @@ func (p *planner) newCommand(c instructions.Command) (instruction, error) {
 // findSource returns what COPY --from or RUN --mount=from means by name: a
 // stage, a named context or an image.
 func (p *planner) findSource(name string) (source, error) {
-	if st, ok := p.byName[strings.ToLower(name)]; ok {
+	if st := p.stageNamed(strings.ToLower(name)); st != nil {
 		return source{stage: st}, nil
 	}
 	p.external++
