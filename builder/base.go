@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"cooper/dockerfile"
 	"cooper/layers"
@@ -32,6 +34,20 @@ type image struct {
 	fetched atomic.Bool
 	layer   string // top layer in the store, once fetched
 	err     error
+}
+
+// lockUnnamed keeps others from fetching images that get no name: while one is
+// fetched and forgotten, nobody else may count on its record.
+func (bd *build) lockUnnamed(ctx context.Context) (func() error, error) {
+	dir, err := bd.b.Store.Dir("locks")
+	if err != nil {
+		return nil, err
+	}
+	f, err := lockFile(ctx, filepath.Join(dir, "unnamed"), unix.LOCK_EX, true)
+	if err != nil {
+		return nil, err
+	}
+	return f.Close, nil
 }
 
 // setLayer says that the image is in the store already.
@@ -225,6 +241,18 @@ func (img *image) top(ctx context.Context, bd *build, name string) (string, erro
 	img.once.Do(func() {
 		v := bd.report.start(name)
 		defer func() { v.end(false, -1, img.err) }()
+		if !img.ref.IsRegistry() {
+			var unlock func() error
+			if unlock, img.err = bd.lockUnnamed(ctx); img.err != nil {
+				return
+			}
+			defer unlock()
+			if top, ok := bd.images.stored(img.config); ok { // another build was here
+				img.layer = top
+				img.fetched.Store(true)
+				return
+			}
+		}
 		client := *bd.b.Registry
 		client.Progress = func(p registry.Progress) {
 			v.progress(string(p.Blob), p.Offset, p.Total)

@@ -299,8 +299,11 @@ func (s *Store) Untag(nameOrID string, names ...string) error {
 }
 
 // Forget removes the record of an image without names and keeps its layers, as
-// cache.
+// cache. With vfs, where nothing else would keep them, the record stays too.
 func (s *Store) Forget(id string) error {
+	if !s.overlay {
+		return nil
+	}
 	img, err := s.Image(id)
 	if err != nil {
 		return err
