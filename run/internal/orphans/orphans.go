@@ -65,7 +65,7 @@ func killOnce(ns *unix.Stat_t, killed map[int]bool) (found int) {
 	}
 	for _, e := range procs {
 		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
+		if err != nil || pid == os.Getpid() {
 			continue
 		}
 		var st unix.Stat_t

@@ -20,6 +20,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -40,6 +41,17 @@ const (
 	EnvSocket = "_COOPER_RUNNER"
 	EnvState  = "_COOPER_STATE"
 )
+
+// init keeps the main thread for the main goroutine, which does nothing but wait.
+// libcontainer moves a thread into each container's mount namespace and lets it end
+// with its goroutine; the main thread cannot end, the Go runtime would park it
+// there for ever. Then /proc/PID of this process would show the container's mounts,
+// keep them from being released, and count among the container's processes.
+func init() {
+	if os.Getenv(EnvSocket) != "" {
+		runtime.LockOSThread()
+	}
+}
 
 // Init turns this process into a container's first process or into the runner, if
 // it was executed as one, and does not return then.
@@ -99,7 +111,9 @@ func serve(socket, dir string) error {
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	return r.loop()
+	done := make(chan error, 1)
+	go func() { done <- r.loop() }()
+	return <-done
 }
 
 // handleSignals: the end of this process leaves containers behind, so that a signal
