@@ -23,6 +23,9 @@ type WriteOptions struct {
 	DirUID  uint32
 	DirGID  uint32
 	DirTime time.Time
+	// Replace lets a file take the place of a directory and a directory that
+	// of a file, as unpacking an archive does. Copying does not.
+	Replace bool
 }
 
 // ConflictError says that an entry cannot be written because of the type of
@@ -59,8 +62,8 @@ func (o WriteOptions) withDefaults() WriteOptions {
 // Parents that exist only in lower layers are copied up with mode, owner,
 // extended attributes and modification time; missing ones are made as o says.
 // A directory merges with an existing one and takes the entry's metadata. A
-// file replaces any other non-directory, a symbolic link too. Anything else is
-// a *ConflictError, found before the first file is written. No symbolic link is
+// file replaces any other non-directory, a symbolic link too. Anything else needs
+// o.Replace, or is a *ConflictError, found before the first file is written. No symbolic link is
 // followed: paths must have been resolved (View.Resolve). Sockets are skipped.
 //
 // The first Write into an untouched snapshot makes the layer's digest on the

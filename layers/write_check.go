@@ -31,9 +31,13 @@ func (w *writer) check(v *View) error {
 		}
 		at := stack[len(stack)-1].place
 		if n.self == nil {
-			if at != nil && v.isDir(at, n.name()) {
+			if at == nil || !v.isDir(at, n.name()) {
+				continue
+			}
+			if !w.options.Replace {
 				return &ConflictError{Path: n.entry.Path, Dir: true}
 			}
+			w.replaced = append(w.replaced, n.entry.Path)
 			continue
 		}
 		sub, err := w.checkDir(v, n, at)
@@ -59,7 +63,9 @@ func (w *writer) checkDir(v *View, n *node, at *place) (*place, error) {
 			}
 			return sub, nil
 		case unix.ENOTDIR:
-			return nil, &ConflictError{Path: n.entry.Path}
+			if !w.options.Replace {
+				return nil, &ConflictError{Path: n.entry.Path}
+			}
 		case unix.ENOENT:
 		default:
 			return nil, err

@@ -34,7 +34,9 @@ type writer struct {
 	upper   *os.File
 	opaque  string // name of the xattr; "" if the upper directory is no overlay's
 	root    Entry  // the root directory when the snapshot was made
-	stream  *streamWriter
+	// replaced are the directories that files take the place of.
+	replaced []string
+	stream   *streamWriter
 
 	uid, gid uint32
 	singleID bool
@@ -58,6 +60,9 @@ func newWriter(sn *Snapshot, p *plan, o WriteOptions) (*writer, error) {
 	if err := w.check(v); err != nil {
 		return nil, err
 	}
+	if err := removeAll(sn.area.upper(), w.replaced); err != nil {
+		return nil, err
+	}
 	if w.upper, err = os.Open(sn.area.upper()); err != nil {
 		return nil, err
 	}
@@ -73,6 +78,24 @@ func newWriter(sn *Snapshot, p *plan, o WriteOptions) (*writer, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// removeAll removes the paths below dir, as far as they are there.
+func removeAll(dir string, paths []string) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, p := range paths {
+		if err := root.RemoveAll(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *writer) close() {

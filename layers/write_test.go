@@ -293,6 +293,39 @@ func TestWriteConflicts(t *testing.T) {
 	}
 }
 
+// TestWriteReplaces writes what conflicts with a lower layer, and then what
+// conflicts with that: what was replaced does not show through again.
+func TestWriteReplaces(t *testing.T) {
+	needRoot(t)
+	ctx := context.Background()
+	drivers(t, func(t *testing.T, s *Store) {
+		sn, err := s.Prepare(ctx, baseLayer(t, s))
+		must(t, err)
+		defer sn.Remove()
+		steps := [][]Entry{
+			{fileEntry("usr", "file", 0o644), dirEntry("etc/passwd", 0o755), fileEntry("etc/passwd/x", "", 0o644)},
+			{dirEntry("usr", 0o755), fileEntry("usr/new", "", 0o644), fileEntry("etc/passwd", "file again", 0o644)},
+		}
+		for _, entries := range steps {
+			must(t, sn.Write(ctx, entries, WriteOptions{Replace: true}))
+			v, err := sn.View()
+			must(t, err)
+			defer v.Close()
+			for _, e := range entries {
+				checkEntry(t, v, e)
+			}
+		}
+		v, err := sn.View()
+		must(t, err)
+		defer v.Close()
+		infos, err := v.ReadDir("usr")
+		must(t, err)
+		if len(infos) != 1 || infos[0].Path != "usr/new" {
+			t.Errorf("usr holds %v, want usr/new only", infos)
+		}
+	})
+}
+
 // TestWriteOverWhiteout writes where a container has deleted files.
 func TestWriteOverWhiteout(t *testing.T) {
 	needRoot(t)
