@@ -327,9 +327,9 @@ func TestMissingSourceNamesTheLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	for source, want := range map[string]string{
-		"nothere": `"nothere": not found in the build context`,
+		"nothere": `"/nothere": not found in the build context`,
 		"../x":    `"../x": not found: COPY can't reach outside the build context; move the file into it, or name its directory with --build-context`,
-		"out":     `"out": not found in the build context`,
+		"out":     `"/out": not found in the build context`,
 		"*.zip":   `no source file matches *.zip in the build context`,
 	} {
 		_, err := bn.build("FROM base\nCOPY " + source + " /x/\n")

@@ -338,6 +338,7 @@ func (t *target) addEntry(s *source, e layers.Entry, dest string) error {
 	case s.local:
 		e.UID, e.GID = 0, 0
 	}
+	e.Xattrs = s.keep(e.Xattrs)
 	if e.Type() != unix.S_IFLNK {
 		e.Mode = t.mode.apply(e.Mode)
 	}

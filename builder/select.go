@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -77,13 +78,14 @@ func (s *source) find(ctx context.Context, pattern string, sel selector) ([]matc
 	var out []match
 	for _, name := range names {
 		m, err := s.load(ctx, name, sel)
+		if errors.Is(err, errIgnored) && wild {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
 		if m != nil {
 			out = append(out, *m)
-		} else if !wild {
-			return nil, errIgnored
 		}
 	}
 	return out, nil
@@ -121,10 +123,12 @@ func (s *source) findParents(ctx context.Context, pattern string, sel selector) 
 // errIgnored is a source that exists but is excluded.
 var errIgnored = errors.New("an ignore file excludes it")
 
-// explain says what a user can do about a source that can't be read.
+// explain says what a user can do about a source that can't be read. It names
+// the source as BuildKit does, which people search for.
 func (s *source) explain(pattern string, err error) error {
+	named := path.Clean("/" + pattern)
 	if errors.Is(err, errIgnored) {
-		return fmt.Errorf("%q: not found in %s: %w", pattern, s.place, err)
+		return fmt.Errorf("%q: not found in %s: %w", named, s.place, err)
 	}
 	if !missing(err) {
 		return fmt.Errorf("%q: %w", pattern, err)
@@ -132,11 +136,11 @@ func (s *source) explain(pattern string, err error) error {
 	if s.local && (strings.HasPrefix(path.Clean(pattern), "../") || path.Clean(pattern) == "..") {
 		return fmt.Errorf("%q: not found: COPY can't reach outside %s; move the file into it, or name its directory with --build-context", pattern, s.place)
 	}
-	return fmt.Errorf("%q: not found in %s", pattern, s.place)
+	return fmt.Errorf("%q: not found in %s", named, s.place)
 }
 
 // load stats name and, for a directory, walks it. It returns nil when the
-// ignore file or the selector hides all of it.
+// selector excludes all of it, and errIgnored when the ignore file does.
 func (s *source) load(ctx context.Context, name string, sel selector) (*match, error) {
 	root, err := s.view.Resolve(name)
 	if err != nil {
@@ -148,7 +152,10 @@ func (s *source) load(ctx context.Context, name string, sel selector) (*match, e
 	}
 	m := &match{name: name, root: root, dir: info.IsDir()}
 	if !m.dir {
-		if s.ignored(root) || sel.exclude.Match(path.Base(name)) {
+		if s.ignored(root) {
+			return nil, errIgnored
+		}
+		if sel.exclude.Match(path.Base(name)) {
 			return nil, nil
 		}
 		m.files = []layers.Info{info}
@@ -159,7 +166,7 @@ func (s *source) load(ctx context.Context, name string, sel selector) (*match, e
 		return rel == "." || !sel.exclude.Match(rel)
 	}, func(f layers.Info) { m.files = append(m.files, f) })
 	if err == nil && root != "." && len(m.files) == 0 {
-		return nil, nil
+		return nil, errIgnored
 	}
 	return m, err
 }
@@ -380,7 +387,16 @@ func (s *source) digestFile(f layers.Info) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	return withXattrs(digest.NewDigest(digest.SHA256, h), xattrs), nil
+	return withXattrs(digest.NewDigest(digest.SHA256, h), s.keep(xattrs)), nil
+}
+
+// keep returns the extended attributes that are copied. The user's own, such as
+// where a browser had a file from, stay in the build context, as with BuildKit.
+func (s *source) keep(xattrs map[string]string) map[string]string {
+	if s.local {
+		maps.DeleteFunc(xattrs, func(name, _ string) bool { return strings.HasPrefix(name, "user.") })
+	}
+	return xattrs
 }
 
 // withXattrs folds extended attributes into a file's content digest; most

@@ -46,6 +46,9 @@ func unpack(ctx context.Context, t *target, sn *layers.Snapshot, a archive) (boo
 	if err != nil || !ok {
 		return false, err
 	}
+	// Archives bring their own modes: --chmod is not even for the destination.
+	defer func(mode uint32) { t.dirMode = mode }(t.dirMode)
+	t.dirMode = 0o755
 	if !t.isDir {
 		if err := t.makeDir(&match{files: []layers.Info{{ModTime: a.modTime}}}); err != nil {
 			return false, err
@@ -132,7 +135,7 @@ func (u *unpacker) flush(ctx context.Context) error {
 	if len(t.entries) == 0 {
 		return nil
 	}
-	err := u.sn.Write(ctx, t.entries, layers.WriteOptions{DirMode: t.dirMode, DirUID: t.owner.uid, DirGID: t.owner.gid})
+	err := u.sn.Write(ctx, t.entries, layers.WriteOptions{DirMode: t.dirMode, DirUID: t.owner.uid, DirGID: t.owner.gid, Replace: true})
 	t.entries, t.from, t.at = nil, nil, map[string]int{}
 	u.held = 0
 	u.discard()
@@ -240,26 +243,36 @@ func (u *unpacker) add(ctx context.Context, h *tar.Header, content io.Reader) er
 		if err != nil {
 			return err
 		}
-		return u.link(e, target)
+		return u.link(ctx, e, target)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		e.Mode |= map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}[h.Typeflag]
 		e.Rdev = unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
 	default: // global headers and the like carry no file
 		return nil
 	}
+	return u.put(ctx, e)
+}
+
+// put adds e, in a batch of its own if it replaces an entry of another type.
+func (u *unpacker) put(ctx context.Context, e layers.Entry) error {
+	if i, ok := u.t.at[e.Path]; ok && u.t.entries[i].IsDir() != e.IsDir() {
+		if err := u.flush(ctx); err != nil {
+			return err
+		}
+	}
 	return u.t.put(e, "")
 }
 
 // link adds a hard link. Its target is in this batch, in an earlier one, or a
 // file that was in the image before, which is copied: layers can't share inodes.
-func (u *unpacker) link(e layers.Entry, target string) error {
+func (u *unpacker) link(ctx context.Context, e layers.Entry, target string) error {
 	e.Mode = unix.S_IFREG
 	if _, ok := u.t.at[target]; ok {
 		e.Hardlink, e.Linkname = true, target
 		return u.t.put(e, "")
 	}
 	u.later = append(u.later, [2]string{e.Path, target})
-	return u.t.put(e, "")
+	return u.put(ctx, e)
 }
 
 // hold keeps a file's content until the batch is written.
