@@ -13,6 +13,8 @@
 //	expect-error  instead: lines that the error message contains. One that
 //	              begins with "ours: " is expected of us only
 //	root-only     why an ordinary user can't build it, if so
+//	todo          why we can't build it yet, if so
+//	record-me     for a new case, until its want.json is recorded
 //
 // FROM busybox-base finds the base that scripts/bases makes. The tree in
 // want.json lists what differs from it. A file is told by its mode, owner and

@@ -55,6 +55,9 @@ func dump(ctx context.Context, dir string) (err error) {
 	r := reader{ctx: ctx, store: store, contents: map[[2]uint64]string{}}
 	out := map[string]*built{}
 	for _, id := range ids {
+		if out[id] != nil {
+			continue
+		}
 		b, err := r.read(id)
 		if err != nil {
 			b = &built{Err: err.Error()}
@@ -90,6 +93,12 @@ func (r *reader) read(id string) (*built, error) {
 		tree[f.Path], err = r.file(view, f)
 		return err
 	})
+	if root := tree["."]; root.mode == unix.S_IFDIR|0o555 {
+		// No layer speaks of it. The storage library makes it so, docker
+		// as merge does.
+		root.mode = unix.S_IFDIR | 0o755
+		tree["."] = root
+	}
 	dropLoneLinks(tree)
 	return &built{Config: config, Tree: describe(tree)}, err
 }
