@@ -134,7 +134,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if err := os.WriteFile(binary, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "-test.run=^Test(Pull|Push|Config|Archive|Real|Interrupted|Auth)", "-test.short="+strconv.FormatBool(testing.Short()))
+	cmd := exec.Command(binary, "-test.run=^Test(Pull|Push|Config|Archive|Real|Interrupted|Auth|Write|Load|Login)", "-test.short="+strconv.FormatBool(testing.Short()))
 	cmd.Dir = dir
 	cmd.Env = []string{"HOME=" + u.HomeDir, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "USER=tester"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}

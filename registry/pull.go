@@ -65,29 +65,14 @@ func (c *Client) pullID(ctx context.Context, ref Reference, o PullOptions) (id s
 	if err != nil {
 		return "", err
 	}
-	var dest types.ImageReference
-	if ref.transport == Docker {
-		dest, err = c.namedDestination(ref)
-	} else {
-		var open *openReference
-		if open, dest, err = c.unnamedDestination(ctx, sys, src); err == nil {
-			defer func() { err = errors.Join(err, open.Close()) }()
-			src = open
-		}
+	if ref.transport != Docker {
+		return c.pullUnnamed(ctx, sys, ref, src)
 	}
+	dest, err := c.namedDestination(ref)
 	if err != nil {
 		return "", err
 	}
-	var resolved types.ImageReference
-	_, err = c.copy(ctx, ref, dest, src, &copy.Options{SourceCtx: sys, DestinationCtx: sys, ReportResolvedReference: &resolved})
-	if err != nil {
-		return "", err
-	}
-	_, image, err := storage.ResolveReference(resolved)
-	if err != nil {
-		return "", err
-	}
-	return image.ID, c.verify(image.ID)
+	return c.pullTo(ctx, sys, ref, dest, src)
 }
 
 // copy copies under the signature policy of o.SourceCtx and reports progress.

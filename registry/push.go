@@ -16,8 +16,9 @@ import (
 	ociarchive "go.podman.io/image/v5/oci/archive"
 	"go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/pkg/compression"
-	"go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
+
+	"cooper/layers"
 )
 
 // Format is the kind of manifest.
@@ -35,25 +36,36 @@ const (
 // and compresses layers with gzip unless the destination has them.
 type PushOptions struct {
 	Format Format
-	// Compression is gzip, zstd or zstd:chunked and is applied to all
-	// layers; "" = gzip for those the destination lacks.
+	// Compression is gzip, zstd, zstd:chunked or uncompressed; "" = gzip.
+	// It is for the layers that the destination lacks.
 	Compression string
+	// ForceCompression applies Compression to all layers.
+	ForceCompression bool
 	// CompressionLevel is the algorithm's; nil = its default.
 	CompressionLevel *int
 	// Names are further names for a docker archive's image.
 	Names []string
 }
 
+// Uncompressed is the Compression that leaves layers as they are.
+const Uncompressed = "uncompressed"
+
 // Push writes an image of the store, by name or id, to a registry, layout or
 // archive and returns the descriptor of what was written. Layers the registry
 // has already are not sent. An archive must not exist before, and none is left
 // when Push fails; a layout is added to. Errors are described by Error.
 func (c *Client) Push(ctx context.Context, nameOrID string, to Reference, o PushOptions) (ocispec.Descriptor, error) {
-	image, err := c.Store.Image(nameOrID)
+	docs, err := c.Store.Documents(nameOrID)
 	if err != nil {
 		return ocispec.Descriptor{}, failure(ctx, "push", Reference{transport: ContainersStorage, name: nameOrID}, err)
 	}
-	src, err := storage.Transport.NewStoreReference(c.Store.Containers(), nil, image.ID)
+	return c.PushDocuments(ctx, docs, to, o)
+}
+
+// PushDocuments is Push for an image that the store need not have a record of.
+// Layers are read, compressed, digested and sent in one go.
+func (c *Client) PushDocuments(ctx context.Context, docs layers.Documents, to Reference, o PushOptions) (ocispec.Descriptor, error) {
+	src, err := c.storedReference(docs)
 	if err != nil {
 		return ocispec.Descriptor{}, failure(ctx, "push", to, err)
 	}
@@ -108,13 +120,18 @@ func (o PushOptions) apply(co *copy.Options) error {
 	default:
 		return fmt.Errorf("unknown format %q: want oci or docker", o.Format)
 	}
-	if o.Compression != "" {
+	switch o.Compression {
+	case "":
+	case Uncompressed:
+		// The manifest that we hand out lists the layers uncompressed.
+		co.PreserveDigests = true
+	default:
 		algorithm, err := compression.AlgorithmByName(o.Compression)
 		if err != nil {
 			return fmt.Errorf("compression: %w", err)
 		}
 		co.DestinationCtx.CompressionFormat = &algorithm
-		co.ForceCompressionFormat = true
+		co.ForceCompressionFormat = o.ForceCompression
 	}
 	co.DestinationCtx.CompressionLevel = o.CompressionLevel
 	for _, name := range o.Names {
