@@ -37,11 +37,13 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	o.fill()
 	report := &reporter{fn: b.Events, next: int(b.opened.Swap(0))}
 	bd := &build{b: b, o: &o, report: report, images: newImages(b, &o, report)}
-	plan, err := b.plan(ctx, &o, bd.images)
+	plan, err := b.plan(ctx, &o, bd.images, asked{})
+	if plan != nil {
+		bd.warn(plan)
+	}
 	if err != nil {
 		return nil, err
 	}
-	bd.warn(plan)
 	bd.sources = newSources(bd)
 	bd.elsewhere = newElsewhere(bd)
 	defer bd.elsewhere.close()
@@ -90,7 +92,12 @@ func needsRuntime(p *dockerfile.Plan) bool {
 // warn reports what the plan has to say before anything runs.
 func (bd *build) warn(p *dockerfile.Plan) {
 	for _, w := range p.Warnings {
-		bd.report.send(Event{Kind: Warning, Message: w.Rule + ": " + w.Message + " (line " + w.Location.String() + ")"})
+		detail := w.Description + "\n"
+		if w.URL != "" {
+			detail += "More info: " + w.URL + "\n"
+		}
+		detail += dockerfile.Excerpt(bd.o.DockerfileName, bd.o.Dockerfile, w.Location)
+		bd.report.send(Event{Kind: Warning, Message: w.String(), Detail: detail})
 	}
 	for _, name := range p.UnusedBuildArgs {
 		bd.report.send(Event{Kind: Warning, Message: "[Warning] One or more build-args [" + name + "] were not consumed"})

@@ -56,6 +56,9 @@ type Event struct {
 	LayerBytes int64
 	// Message is a Warning's or Skipped's text.
 	Message string
+	// Detail explains a Warning in further lines: the rule, where to read
+	// about it, the part of the Dockerfile. It may be "".
+	Detail string
 	// Err is why a vertex Failed.
 	Err error
 }

@@ -18,9 +18,12 @@ import (
 // base's ONBUILD triggers are the only way, and they can't nest.
 const maxPlanRounds = 8
 
+// asked is what a plan is wanted for beside a build.
+type asked struct{ allStages, outline bool }
+
 // plan parses the Dockerfile and resolves every image config it needs, all
 // that are known to be missing at once.
-func (b *Builder) plan(ctx context.Context, o *Options, im *images) (*dockerfile.Plan, error) {
+func (b *Builder) plan(ctx context.Context, o *Options, im *images, ask asked) (*dockerfile.Plan, error) {
 	file, err := dockerfile.Parse(o.DockerfileName, o.Dockerfile)
 	if err != nil {
 		return nil, err
@@ -38,9 +41,11 @@ func (b *Builder) plan(ctx context.Context, o *Options, im *images) (*dockerfile
 			Images:         known,
 			Network:        o.Network,
 			Ignore:         o.Ignore,
+			AllStages:      ask.allStages,
+			Outline:        ask.outline,
 		})
 		if err != nil {
-			return nil, err
+			return plan, err // it has the warnings up to there
 		}
 		im.learn(plan)
 		if len(plan.Missing) == 0 {

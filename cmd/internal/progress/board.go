@@ -12,7 +12,7 @@ type board struct {
 	vertexes []*vertex // in order of appearance
 	byID     map[int]*vertex
 	started  time.Time
-	warnings []string
+	warnings []warning
 }
 
 // vertex is one unit of work.
@@ -57,7 +57,7 @@ func (b *board) vertex(e builder.Event) *vertex {
 		b.started = e.Time
 	}
 	if e.Kind == builder.Warning {
-		b.warnings = append(b.warnings, oneLine(e.Message))
+		b.warnings = append(b.warnings, newWarning(e))
 	}
 	if e.Vertex == 0 {
 		return nil
@@ -81,23 +81,6 @@ func (b *board) vertex(e builder.Event) *vertex {
 		v.bytes = max(0, e.LayerBytes)
 	}
 	return v
-}
-
-// warningLines lists the warnings in BuildKit's form; it is empty when there
-// are none.
-func (b *board) warningLines() []string {
-	var lines []string
-	switch n := len(b.warnings); n {
-	case 0:
-	case 1:
-		lines = append(lines, " 1 warning found:")
-	default:
-		lines = append(lines, fmt.Sprintf(" %d warnings found:", n))
-	}
-	for _, w := range b.warnings {
-		lines = append(lines, " - "+w)
-	}
-	return lines
 }
 
 // progress applies a Progress event.
