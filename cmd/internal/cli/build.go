@@ -21,6 +21,7 @@ import (
 // buildFlags are the flags of build as given.
 type buildFlags struct {
 	file          string
+	ignoreFile    string
 	tags          []string
 	target        string
 	buildArgs     []string
@@ -33,21 +34,25 @@ type buildFlags struct {
 	progress      string
 	quiet         bool
 	iidfile       string
+	call          string
+	check         bool
 }
 
 const buildExample = `
   @ .                                       Build the Dockerfile of this directory
   @ -t app:1.2 -f deploy/Dockerfile .       Name the image, and the Dockerfile
   @ --build-arg VERSION=3 --target test .   Set an ARG, build one stage
-  @ --build-context base=oci-layout://./base .`
+  @ --build-context base=oci-layout://./base .
+  @ https://github.com/user/app.git#v1.2:dir  Build a directory of a git repository
+  @ - < Dockerfile                          Build without files, or those of an archive`
 
 // NewBuild makes the build command.
 func NewBuild(e *Env) *cobra.Command {
 	var f buildFlags
 	cmd := &cobra.Command{
-		Use:                   "build [OPTIONS] PATH",
+		Use:                   "build [OPTIONS] PATH | URL | -",
 		Short:                 "Build an image from a Dockerfile",
-		Long:                  "Build an image from a Dockerfile and the files in the directory PATH.",
+		Long:                  "Build an image from a Dockerfile and the files in the directory PATH, in an\narchive or git repository at URL, or in an archive on standard input (-). A\nDockerfile alone on standard input, or at URL, is built without files.",
 		Example:               buildExample,
 		DisableFlagsInUseLine: true,
 		Args:                  buildArgs,
@@ -74,11 +79,12 @@ func buildArgs(cmd *cobra.Command, args []string) error {
 
 func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.SortFlags = false
-	fs.StringVarP(&f.file, "file", "f", "", "Read the Dockerfile from `FILE`; - is standard input (default PATH/Dockerfile)")
+	fs.StringVarP(&f.file, "file", "f", "", "Read the Dockerfile from `FILE`, a path or a URL; - is standard input (default PATH/Dockerfile)")
+	fs.StringVar(&f.ignoreFile, "ignorefile", "", "Read patterns of files to leave out of the context from `FILE` (default PATH/.dockerignore)")
 	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "Give the image a `NAME[:TAG]` (repeatable)")
 	fs.StringVar(&f.target, "target", "", "Build the `STAGE` and what it needs (default the last)")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "Set an ARG: `NAME[=VALUE]`, the value by default from the environment (repeatable)")
-	fs.StringArrayVar(&f.buildContexts, "build-context", nil, "Add a context or replace an image: `NAME=VALUE`, a directory, docker-image://IMAGE, oci-layout://DIR (repeatable)")
+	fs.StringArrayVar(&f.buildContexts, "build-context", nil, "Add a context or replace an image: `NAME=VALUE`, a directory, docker-image://IMAGE, oci-layout://DIR, URL, target:STAGE (repeatable)")
 	fs.StringArrayVar(&f.labels, "label", nil, "Add a label to the image: `NAME=VALUE` (repeatable)")
 	fs.BoolVar(&f.noCache, "no-cache", false, "Run every step, whatever the cache holds")
 	pullFlag(fs, &f.pull, "Fetch base images: missing, always, never or newer (default missing, without a `POLICY` always)")
@@ -86,7 +92,24 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVar(&f.network, "network", "", "Network of RUN steps: `MODE` host or none (default host)")
 	fs.StringVar(&f.progress, "progress", "auto", "Show progress: `TYPE` auto, plain, tty or quiet")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print only the image ID")
+	fs.BoolVar(&f.check, "check", false, "Check the Dockerfile and build nothing; the exit status is 1 if there are warnings")
+	fs.StringVar(&f.call, "call", "build", "Instead of building answer `CALL`: check, outline or targets, with ,format=json as JSON")
 	fs.StringVar(&f.iidfile, "iidfile", "", "Write the image ID to `FILE`")
+}
+
+// request is what --call and --check ask for.
+func (f *buildFlags) request() (call, error) {
+	c, err := parseCall(f.call)
+	if err == nil && f.check {
+		if c.name != "" && c.name != "lint" {
+			return c, fmt.Errorf("--check and --call=%s exclude each other", c.name)
+		}
+		c.name = "lint"
+	}
+	if err == nil && c.name != "" && f.iidfile != "" {
+		err = errNoCallOutput
+	}
+	return c, err
 }
 
 // pullFlag declares --pull, which may stand alone.
@@ -108,10 +131,10 @@ func parsePull(s string) (builder.PullPolicy, error) {
 	return "", fmt.Errorf("invalid pull policy %q: want missing, always, never or newer", s)
 }
 
-// options turns the flags into builder.Options; the Dockerfile and the ignore
-// file are still to be read.
-func (f *buildFlags) options(dir string, lookupEnv func(string) (string, bool)) (builder.Options, error) {
-	o := builder.Options{ContextDir: dir, Tags: f.tags, Target: f.target, NoCache: f.noCache}
+// options turns the flags into builder.Options; the Dockerfile, the ignore file
+// and the context are still to be read.
+func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Options, error) {
+	o := builder.Options{Tags: f.tags, Target: f.target, NoCache: f.noCache}
 	var err error
 	if o.Pull, err = parsePull(f.pull); err != nil {
 		return o, err
@@ -188,19 +211,19 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 	if f.quiet {
 		mode = progress.Quiet
 	}
-	dir, err := contextDir(contextArg)
+	if err := checkContext(contextArg, f.file); err != nil {
+		return err
+	}
+	request, err := f.request()
 	if err != nil {
 		return err
 	}
-	o, err := f.options(dir, e.LookupEnv)
+	o, err := f.options(e.LookupEnv)
 	if err != nil {
 		return err
 	}
 	store, err := e.Store(ctx) // may start the process anew: nothing is read from standard input before
 	if err != nil {
-		return err
-	}
-	if err := e.readSources(&o, f.file); err != nil {
 		return err
 	}
 	ctx, stop := interruptible(ctx)
@@ -210,6 +233,16 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 	display := progress.New(e.Stderr, progress.Options{Mode: mode})
 	defer display.Close()
 	b := &builder.Builder{Store: store, Registry: &registry.Client{Store: store}, Runtime: runtime, Events: display.Event}
+	src := &sources{env: e, builder: b, o: &o, file: f.file, ignoreFile: f.ignoreFile}
+	defer src.close() // what stays is swept by the next build
+	if err := src.read(ctx, contextArg); err != nil {
+		return err
+	}
+	if request.name != "" {
+		display.Close()
+		b.Events = nil
+		return request.do(ctx, e.Stdout, b, o)
+	}
 	result, err := b.Build(ctx, o)
 	display.Close()
 	if err != nil {

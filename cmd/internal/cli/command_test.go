@@ -62,19 +62,19 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"build without path", NewBuild, nil, 1, `build: requires 1 argument: the directory to build, usually . (the current one)
 
-Usage:  build [OPTIONS] PATH
+Usage:  build [OPTIONS] PATH | URL | -
 
 Run 'build --help' for more information
 `},
 		{"build with two paths", NewBuild, []string{"a", "b"}, 1, `build: requires 1 argument, got 2: a b
 
-Usage:  build [OPTIONS] PATH
+Usage:  build [OPTIONS] PATH | URL | -
 
 Run 'build --help' for more information
 `},
 		{"unknown flag", NewCooper, []string{"build", "--nope", "."}, 125, `cooper build: unknown flag: --nope
 
-Usage:  cooper build [OPTIONS] PATH
+Usage:  cooper build [OPTIONS] PATH | URL | -
 
 Run 'cooper build --help' for more information
 `},
@@ -87,8 +87,9 @@ Did you mean this?
 		{"context is a file", NewBuild, []string{"file"}, 1, `ERROR: unable to prepare context: "file" is not a directory
 PATH is the directory with the files to build from. To name the Dockerfile: build -f file .
 `},
-		{"standard input", NewBuild, []string{"-"}, 1, "ERROR: a build context on standard input is not supported yet: give a directory, with -f - to read the Dockerfile from standard input\n"},
-		{"URL with password", NewBuild, []string{"https://me:secret@example.com/x.git"}, 1, "ERROR: a build context from a URL is not supported yet: clone or download https://example.com/x.git and give its directory\n"},
+		{"standard input twice", NewBuild, []string{"-f", "-", "-"}, 1, "ERROR: invalid argument: can't use stdin for both build context and dockerfile\n"},
+		{"URL with password", NewBuild, []string{"-q", "https://me:secret@example.com/x.git?ref=a&ref=b"}, 1, "ERROR: failed to load the build context: https://me:xxxxx@example.com/x.git?ref=a&ref=b: query \"ref\" has multiple values\n"},
+		{"URL that is an option", NewBuild, []string{"-q", "ssh://-oProxyCommand=x/y.git"}, 1, "ERROR: failed to load the build context: invalid git URL \"ssh://-oProxyCommand=x/y.git\"\n"},
 		{"bad progress", NewBuild, []string{"--progress=x", "sub"}, 1, "ERROR: invalid progress type \"x\": want auto, plain, tty or quiet\n"},
 		{"run without image", NewRun, nil, 125, `run: requires at least 1 argument
 
@@ -167,7 +168,7 @@ func TestReadIgnore(t *testing.T) {
 		{"deploy", "Dockerfile", "deploy", ""},
 	} {
 		o := builder.Options{ContextDir: c.context, DockerfileName: c.dockerfile}
-		if err := readIgnore(&o, c.beside); err != nil {
+		if err := (&sources{o: &o}).readIgnore(c.beside); err != nil {
 			t.Fatal(err)
 		}
 		if o.IgnoreName != c.want {

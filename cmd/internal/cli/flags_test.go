@@ -76,14 +76,13 @@ func TestBuildOptions(t *testing.T) {
 			if _, err := parse(t, f.declare, c.args); err != nil {
 				t.Fatal(err)
 			}
-			got, err := f.options("dir", lookup)
+			got, err := f.options(lookup)
 			if !failsWith(err, c.fail) {
 				t.Fatalf("options(%q) fails with %v, want %q", c.args, err, c.fail)
 			}
 			if err != nil {
 				return
 			}
-			c.want.ContextDir = "dir"
 			if diff := cmp.Diff(c.want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("options(%q) (-want +got):\n%s", c.args, diff)
 			}

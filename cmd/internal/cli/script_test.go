@@ -26,8 +26,9 @@ import (
 //	exits N command...     the command ends with status N
 //	imageconfig IMAGE FILE the image's config and history, as skopeo finds
 //	                       them, go to FILE in canonical form
+//	serve DIR              DIR is served at $URL, see there
 //
-// and the conditions [root], [rootless] and [peers], which is true when the
+// and the conditions [root], [rootless], [git] and [peers], which is true when the
 // other builders that scripts compare with are installed. In the environment,
 // BUSYBOX is the option that makes `FROM busybox` find the test base, BASES the
 // directory of the bases and EXAMPLES that of the example Dockerfiles.
@@ -44,6 +45,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":       exits,
 			"imageconfig": imageConfig,
+			"serve":       serve,
 		},
 	})
 }
@@ -86,6 +88,9 @@ func condition(name string) (bool, error) {
 		return !rootless(), nil
 	case "rootless":
 		return rootless(), nil
+	case "git":
+		_, err := exec.LookPath("git")
+		return err == nil, nil
 	case "peers":
 		for _, command := range []string{"buildah", "podman", "runc", "skopeo", "umoci"} {
 			if _, err := exec.LookPath(command); err != nil {
