@@ -45,29 +45,6 @@ func readArchive(name string) (*built, error) {
 	return merge(blob(manifest.Config), layers)
 }
 
-// readDockerArchive reads the only image of what docker save writes.
-func readDockerArchive(name string) (*built, error) {
-	files, err := readTar(name)
-	if err != nil {
-		return nil, err
-	}
-	var manifests []struct {
-		Config string
-		Layers []string
-	}
-	if err := json.Unmarshal(files["manifest.json"], &manifests); err != nil {
-		return nil, fmt.Errorf("manifest.json: %w", err)
-	}
-	if len(manifests) != 1 {
-		return nil, fmt.Errorf("%d images, want 1", len(manifests))
-	}
-	var layers [][]byte
-	for _, l := range manifests[0].Layers {
-		layers = append(layers, files[l])
-	}
-	return merge(files[manifests[0].Config], layers)
-}
-
 // readTar returns the regular files of a tar.
 func readTar(name string) (map[string][]byte, error) {
 	f, err := os.Open(name)
@@ -86,9 +63,6 @@ func readTar(name string) (map[string][]byte, error) {
 		}
 		if files[path.Clean(h.Name)], err = io.ReadAll(tr); err != nil {
 			return nil, err
-		}
-		if h.Typeflag == tar.TypeSymlink { // docker save's repeated layers
-			files[path.Clean(h.Name)] = files[path.Join(path.Dir(h.Name), h.Linkname)]
 		}
 	}
 }

@@ -41,6 +41,11 @@ func recordAll(t *testing.T, all []testCase) {
 			if err := c.record(img); err != nil {
 				t.Fatal(err)
 			}
+			if c.has("record-me") {
+				if err := os.Remove(filepath.Join(c.dir, "record-me")); err != nil {
+					t.Fatal(err)
+				}
+			}
 		})
 	}
 }
@@ -87,10 +92,11 @@ func newBuildKit(t *testing.T, bin string) *buildKit {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 	})
-	k.version = "buildkit " + strings.TrimPrefix(filepath.Base(bin), "buildkit-")
-	if text, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "github.com/moby/buildkit").Output(); err == nil {
-		k.version = "buildkit " + strings.TrimSpace(string(text))
+	text, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "github.com/moby/buildkit").Output()
+	if err != nil {
+		t.Fatal(err)
 	}
+	k.version = "buildkit " + strings.TrimSpace(string(text))
 	for range 100 {
 		if exec.Command(k.client, "--addr", k.socket, "debug", "workers").Run() == nil {
 			return k

@@ -30,7 +30,4 @@
 // to, they are built in a copy of the module go.mod names:
 //
 //	go build -tags "netgo osusergo" -o DIR ./cmd/buildkitd ./cmd/buildctl
-//
-// With -docker, the cases are built by Debian's docker instead, and what its
-// older BuildKit makes otherwise is reported, not recorded.
 package difftest

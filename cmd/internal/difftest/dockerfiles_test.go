@@ -21,10 +21,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 )
 
-var (
-	recordFrom = flag.String("record", "", "record want.json by the buildkitd and buildctl in this directory")
-	withDocker = flag.Bool("docker", false, "report what Debian's docker makes otherwise")
-)
+var recordFrom = flag.String("record", "", "record want.json by the buildkitd and buildctl in this directory")
 
 const casesDir = "../../../testdata/dockerfiles"
 
@@ -43,10 +40,6 @@ func TestDockerfiles(t *testing.T) {
 	all := selected(t)
 	if *recordFrom != "" {
 		recordAll(t, all)
-		return
-	}
-	if *withDocker {
-		compareDocker(t, all)
 		return
 	}
 	o := newOurs(t)
