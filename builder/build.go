@@ -59,11 +59,12 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, err := bd.finish(ctx, plan)
+	result, err := bd.export(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &Result{Image: img, Warnings: plan.Warnings}, nil
+	result.Warnings = plan.Warnings
+	return result, nil
 }
 
 // runStages runs every stage in a goroutine of its own. The first failure

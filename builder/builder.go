@@ -1,12 +1,14 @@
 package builder
 
 import (
+	"io"
 	"log/slog"
 	"sync/atomic"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"cooper/builder/output"
 	"cooper/builder/remote"
 	"cooper/dockerfile"
 	"cooper/layers"
@@ -24,6 +26,8 @@ type Builder struct {
 	Runtime *run.Runtime
 	// Events receives what happens; nil is silence.
 	Events func(Event)
+	// Stdout takes what Outputs send to standard output; nil discards it.
+	Stdout io.Writer
 	// Log receives detail for debugging; nil discards it.
 	Log *slog.Logger
 
@@ -76,6 +80,13 @@ type Options struct {
 	// Network is the default network of RUN steps: "", "default", "host"
 	// or "none".
 	Network string
+	// Outputs say where the image goes; none is the store. An image whose
+	// only outputs are files is not kept in the store.
+	Outputs []output.Output
+	// Annotations are given to the image's manifest.
+	Annotations map[string]string
+	// Format is that of the manifest: "oci" or "docker". "" is oci.
+	Format string
 }
 
 // PullPolicy says when a base image is fetched from its registry.
@@ -91,7 +102,13 @@ const (
 
 // Result is a finished build.
 type Result struct {
+	// Image has neither Names nor Digest if it is not in the store.
 	Image layers.Image
+	// Manifest describes the manifest as the last registry, archive or the
+	// store got it; zero if the only outputs are files of the image.
+	Manifest ocispec.Descriptor
+	// Names are the full names given, in registries, archives or the store.
+	Names []string
 	// Warnings are the checks that the Dockerfile did not pass.
 	Warnings []dockerfile.Warning
 }

@@ -127,20 +127,20 @@ func (w *runWork) config(m *mounts) *run.Config {
 	}
 }
 
-// output carries a command's standard streams to the events.
-type output struct {
+// streams carries a command's standard streams to the events.
+type streams struct {
 	file *os.File
 	done sync.WaitGroup
 }
 
 // newOutput returns a pipe whose bytes go to v's log and to t. Both streams
 // share it, so that their lines keep the order in which they were written.
-func newOutput(v *vertex, t *tail) (*output, error) {
+func newOutput(v *vertex, t *tail) (*streams, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	o := &output{file: w}
+	o := &streams{file: w}
 	o.done.Go(func() {
 		defer r.Close()
 		_, _ = io.Copy(io.MultiWriter(logWriter{v, 1}, t), r)
@@ -149,7 +149,7 @@ func newOutput(v *vertex, t *tail) (*output, error) {
 }
 
 // close ends the stream and waits until everything has been reported.
-func (o *output) close() error {
+func (o *streams) close() error {
 	err := o.file.Close()
 	o.done.Wait()
 	return err

@@ -2,51 +2,36 @@ package builder
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"cooper/dockerfile"
 	"cooper/layers"
 )
 
-// finish writes the image that the target stage has come to.
-func (bd *build) finish(ctx context.Context, plan *dockerfile.Plan) (_ layers.Image, err error) {
-	v := bd.report.start("exporting to image")
-	defer func() { v.end(false, -1, err) }()
+// finish describes the image that the target stage has come to.
+func (bd *build) finish(ctx context.Context) (layers.ImageOptions, error) {
 	target := bd.stages[len(bd.stages)-1]
 	parent, err := target.parent(ctx)
 	if err != nil {
-		return layers.Image{}, err
+		return layers.ImageOptions{}, err
 	}
 	top, err := settled(ctx, parent)
 	if err != nil {
-		return layers.Image{}, err
+		return layers.ImageOptions{}, err
 	}
 	config := target.spec.Config
 	if config.RootFS, err = bd.rootFS(top); err != nil {
-		return layers.Image{}, err
+		return layers.ImageOptions{}, err
 	}
 	config.History = target.timedHistory(time.Now())
 	created := lastCreated(config.History)
 	config.Created = &created
-	names, err := normalNames(bd.o.Tags)
-	if err != nil {
-		return layers.Image{}, err
-	}
-	img, err := bd.b.Store.CreateImage(ctx, layers.ImageOptions{
-		Names: names, Layer: top.ID, Config: config, Created: created,
-	})
-	if err != nil {
-		return layers.Image{}, err
-	}
-	fmt.Fprintf(logWriter{v, 2}, "writing image sha256:%s\n", img.ID)
-	for _, n := range names {
-		fmt.Fprintf(logWriter{v, 2}, "naming to %s\n", n)
-	}
-	return img, nil
+	return layers.ImageOptions{
+		Names: bd.o.Tags, Layer: top.ID, Config: config, Created: created,
+		Annotations: bd.o.Annotations, DockerFormat: bd.o.Format == "docker",
+	}, nil
 }
 
 // settled waits for a layer that is still being committed.
@@ -107,17 +92,4 @@ func lastCreated(h []ocispec.History) time.Time {
 		return time.Now().UTC()
 	}
 	return h[len(h)-1].Created.UTC()
-}
-
-// normalNames makes full names of tags: "app" is localhost/app:latest.
-func normalNames(tags []string) ([]string, error) {
-	var out []string
-	for _, t := range tags {
-		n, err := layers.NormalizeName(t)
-		if err != nil {
-			return nil, fmt.Errorf("tag %q: %w", t, err)
-		}
-		out = append(out, n)
-	}
-	return out, nil
 }

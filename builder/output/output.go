@@ -1,0 +1,141 @@
+package output
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"cooper/layers"
+)
+
+// Type says what is written.
+type Type string
+
+// The types, by BuildKit's names. BuildKit's "registry" is an Image with Push.
+const (
+	Image  Type = "image"  // an image of the store, pushed if asked for
+	OCI    Type = "oci"    // an image layout
+	Docker Type = "docker" // what docker save writes
+	Local  Type = "local"  // the image's files in a directory
+	Tar    Type = "tar"    // the image's files in a tar
+)
+
+// Stdout is the Dest that means standard output.
+const Stdout = "-"
+
+// Output is one place where an image is to go. The zero value is the store.
+type Output struct {
+	// Type "" is Image.
+	Type Type
+	// Dest is a file (OCI, Docker, Tar; Stdout allowed) or a directory
+	// (Local, and OCI and Docker with Dir).
+	Dest string
+	// Dir writes the layout of OCI and Docker as a directory.
+	Dir bool
+	// Names are given to the image in place of the build's; nil keeps those.
+	Names []string
+	// Push sends an Image to the registry of each of its names.
+	Push bool
+	// Compression is gzip, zstd or uncompressed for layers that leave; "" is
+	// gzip. Images in the store are never compressed.
+	Compression string
+	// CompressionLevel is the algorithm's; nil is its default.
+	CompressionLevel *int
+	// ForceCompression applies Compression to layers that a registry has in
+	// another form, too.
+	ForceCompression bool
+	// Format is "oci" or "docker"; "" is the build's.
+	Format string
+	// Annotations are added to the manifest.
+	Annotations map[string]string
+}
+
+// kind is the type, with its default.
+func (o *Output) kind() Type {
+	if o.Type == "" {
+		return Image
+	}
+	return o.Type
+}
+
+// Title is how BuildKit names the work.
+func (o *Output) Title() string {
+	switch o.kind() {
+	case OCI:
+		return "exporting to oci image format"
+	case Docker:
+		return "exporting to docker image format"
+	case Local:
+		return "exporting to client directory"
+	case Tar:
+		return "exporting to client tarball"
+	}
+	return "exporting to image"
+}
+
+// directory reports whether Dest is one.
+func (o *Output) directory() bool {
+	return o.Type == Local || o.Dir && (o.Type == OCI || o.Type == Docker)
+}
+
+// Check finds what would keep o from being written, so that nobody waits for a
+// build to learn it.
+func (o *Output) Check() error {
+	switch o.kind() {
+	case Image:
+		return nil
+	case OCI, Docker, Local, Tar:
+	default:
+		return fmt.Errorf("exporter %q could not be found: want local, tar, oci, docker, image or registry", o.Type)
+	}
+	if o.Dest == "" {
+		return fmt.Errorf("dest is required for %s exporter", o.Type)
+	}
+	if o.directory() {
+		if o.Dest == Stdout {
+			return fmt.Errorf("dest cannot be stdout for %s exporter", o.Type)
+		}
+		if info, err := os.Stat(o.Dest); err == nil && !info.IsDir() {
+			return fmt.Errorf("destination directory %q is a file", o.Dest)
+		}
+		return nil
+	}
+	if o.Dest == Stdout {
+		return nil
+	}
+	if info, err := os.Stat(o.Dest); err == nil && info.IsDir() {
+		return fmt.Errorf("destination file %q is a directory", o.Dest)
+	}
+	if dir := filepath.Dir(o.Dest); !isDir(dir) {
+		return fmt.Errorf("invalid destination file %q: there is no directory %s", o.Dest, dir)
+	}
+	return nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// options are the image's, as o has them.
+func (o *Output) options(img layers.ImageOptions) layers.ImageOptions {
+	if o.Names != nil {
+		img.Names = o.Names
+	}
+	if len(o.Annotations) > 0 {
+		img.Annotations = maps.Clone(img.Annotations)
+		if img.Annotations == nil {
+			img.Annotations = map[string]string{}
+		}
+		maps.Copy(img.Annotations, o.Annotations)
+	}
+	if o.Format != "" {
+		img.DockerFormat = o.Format == "docker"
+	}
+	// As with BuildKit, what docker's format cannot hold makes it OCI's.
+	if len(img.Annotations) > 0 || o.Compression == "zstd" {
+		img.DockerFormat = false
+	}
+	return img
+}
