@@ -125,8 +125,6 @@ func TestUnpackHostile(t *testing.T) {
 	}
 }
 
-// TestUnpackKeepsLinks checks that a link that leads out is kept, for a context
-// may have one, but its target not touched.
 func TestUnpackKeepsMetadata(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root or a user namespace")
@@ -263,6 +261,8 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// FuzzUnpack is best run with -fuzzminimizetime 1x: decompression in several
+// goroutines never takes quite the same way, so that minimizing doesn't end.
 func FuzzUnpack(f *testing.F) {
 	f.Add(pack(f, "a = x", "d/", "l -> d", "l/f = y", "h => a"))
 	f.Add(pack(f, "../evil = x", "l -> ..", "l/evil = x"))
