@@ -27,7 +27,7 @@ build: $(COMMANDS)
 
 $(COMMANDS) &: $(SOURCES) Makefile | toolchain
 	@echo "building bin/build, bin/run and bin/cooper"
-	@go build -tags '$(TAGS)' $(STATIC) -o run/runner.bin ./run/internal/runner/cmd
+	@go build -tags '$(TAGS)' $(STATIC) -o run/internal/spawn/runner.bin ./run/internal/runner/cmd
 	@go build -tags '$(EMBED)' $(STATIC) -o bin/ ./cmd/build ./cmd/run ./cmd/cooper
 	@touch $(COMMANDS)
 
@@ -48,4 +48,4 @@ bench: build
 	@bench/run
 
 clean:
-	rm -rf bin run/runner.bin
+	rm -rf bin run/internal/spawn/runner.bin

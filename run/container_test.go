@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cooper/layers"
+	"cooper/run/internal/spawn"
 )
 
 // TestOutput runs commands and compares all they print.
@@ -146,7 +147,7 @@ func TestMountPointsLeaveNoTrace(t *testing.T) {
 	past := time.Unix(1_000_000_000, 0)
 	opaque := func(dir string) {
 		name := "trusted.overlay.opaque"
-		if inUserNamespace() {
+		if spawn.InUserNamespace() {
 			name = "user.overlay.opaque"
 		}
 		if err := unix.Setxattr(dir, name, []byte("y"), 0); err != nil {

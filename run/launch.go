@@ -7,9 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -17,79 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cooper/run/internal/orphans"
+	"cooper/run/internal/spawn"
 	"cooper/run/internal/wire"
 )
 
-// Environment of the runner; package runner has the same names, but this package
-// does not import it when it is embedded.
-const (
-	envSocket = "_COOPER_RUNNER"
-	envState  = "_COOPER_STATE"
-)
-
-// program is the runner's program in a sealed file in memory, made once per
-// process: nobody can change what runs in containers' first processes
-// (CVE-2019-5736), and libcontainer, which looks for these seals, does not copy it
-// again for each container.
-var program = sync.OnceValues(func() (*os.File, error) {
-	const what = "container runner's program"
-	fd, err := unix.MemfdCreate("cooper-runner", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
-	if err == unix.EINVAL { // before Linux 6.3
-		fd, err = unix.MemfdCreate("cooper-runner", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, os.NewSyscallError("memfd_create", err))
-	}
-	f := os.NewFile(uintptr(fd), "cooper-runner")
-	src, err := openProgram()
-	if err == nil {
-		_, err = io.Copy(f, src)
-		src.Close()
-	}
-	if err == nil {
-		err = seal(f)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return f, nil
-})
-
-func seal(f *os.File) error {
-	if err := f.Chmod(0o511); err != nil {
-		return err
-	}
-	const sealExec = 0x20 // F_SEAL_EXEC, Linux 6.3; a nicety
-	_, _ = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, sealExec)
-	_, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
-	return os.NewSyscallError("fcntl(F_ADD_SEALS)", err)
-}
-
-// programCommand executes the runner's program with extra files from descriptor 3
-// on; the program itself is the one after them.
-func programCommand(env []string, extra ...*os.File) (*exec.Cmd, error) {
-	f, err := program()
-	if err != nil {
-		return nil, err
-	}
-	files := append(extra, f)
-	return &exec.Cmd{
-		Path:       "/proc/self/fd/" + strconv.Itoa(2+len(files)),
-		Args:       []string{"cooper-runner"},
-		Env:        env,
-		ExtraFiles: files,
-		Dir:        "/",
-	}, nil
-}
-
 // link is a running runner.
 type link struct {
-	conn   *wire.Conn
-	cmd    *exec.Cmd
-	stderr bytes.Buffer
-	log    *slog.Logger
-	done   chan struct{} // closed when the runner has ended and err is set
+	conn *wire.Conn
+	p    *spawn.Process
+	log  *slog.Logger
+	done chan struct{} // closed when the runner has ended and err is set
 
 	mu       sync.Mutex
 	calls    map[uint64]*call
@@ -110,26 +45,11 @@ type call struct {
 // startLink starts the runner with a mount namespace of its own. It is in a session
 // of its own too: Ctrl-C is for us to handle.
 func startLink(dir string, log *slog.Logger) (*link, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
-	}
-	conn, theirs, err := wire.Pair()
+	p, err := spawn.Start(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
-	cmd, err := programCommand([]string{envSocket + "=3", envState + "=" + dir}, theirs)
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	l := &link{conn: conn, cmd: cmd, log: log, done: make(chan struct{}), calls: map[uint64]*call{}}
-	cmd.Stderr = &l.stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS}
-	if err := cmd.Start(); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("start container runner: %w", err)
-	}
+	l := &link{p: p, conn: p.Conn, log: log, done: make(chan struct{}), calls: map[uint64]*call{}}
 	go l.serve()
 	return l, nil
 }
@@ -196,14 +116,14 @@ func (l *link) handle(m *wire.Message) {
 // running, they are killed here.
 func (l *link) finish(err error) {
 	l.conn.Close()
-	waitErr := l.cmd.Wait()
+	waitErr := l.p.Cmd.Wait()
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
 		err = waitErr
 	}
 	if err == nil {
 		err = errors.New("closed")
 	}
-	if msg := bytes.TrimSpace(l.stderr.Bytes()); len(msg) > 0 {
+	if msg := bytes.TrimSpace(l.p.Stderr.Bytes()); len(msg) > 0 {
 		err = fmt.Errorf("%w: %s", err, msg)
 	}
 	l.mu.Lock()
@@ -281,20 +201,12 @@ func (l *link) close() error {
 	return nil
 }
 
-// stateDir returns the runner's directory. Many runners may use one: each covers it
-// with a file system of its own, seen by nobody else.
+// stateDir returns the runner's directory.
 func stateDir(o RuntimeOptions) (string, error) {
 	if o.StateDir != "" {
 		return filepath.Abs(o.StateDir)
 	}
-	if os.Geteuid() == 0 && !inUserNamespace() {
-		return "/run/cooper", nil
-	}
-	base := os.Getenv("XDG_RUNTIME_DIR")
-	if base == "" || unix.Access(base, unix.W_OK) != nil {
-		base = os.TempDir()
-	}
-	return filepath.Join(base, "cooper-"+strconv.Itoa(hostUID())), nil
+	return spawn.DefaultDir(), nil
 }
 
 // discard is a nil Log's stand-in.

@@ -97,7 +97,7 @@ func TestParallel(t *testing.T) {
 	if _, st, err := output(t, r, overlay(t, img), c); err != nil || !st.Success() {
 		t.Fatal(st, err)
 	}
-	runner := r.link.cmd.Process.Pid
+	runner := r.link.p.Cmd.Process.Pid
 	before, ours := count(t, runner), count(t, os.Getpid())
 	goroutines := runtime.NumGoroutine()
 	const workers = 8
@@ -232,7 +232,7 @@ func TestHelperProcess(t *testing.T) {
 	}
 	started.Wait()
 	if victim == "runner" {
-		r.link.cmd.Process.Signal(unix.SIGKILL)
+		r.link.p.Cmd.Process.Signal(unix.SIGKILL)
 		wg.Wait()
 		fmt.Println("READY")
 		return

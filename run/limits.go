@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"cooper/run/internal/spawn"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -48,7 +50,7 @@ func rlimits(ulimits []Ulimit) ([]specs.POSIXRlimit, error) {
 
 // canRaiseLimits: the kernel asks for the capability in the first user namespace.
 func canRaiseLimits() bool {
-	return hasCap(unix.CAP_SYS_RESOURCE) && !inUserNamespace()
+	return hasCap(unix.CAP_SYS_RESOURCE) && !spawn.InUserNamespace()
 }
 
 // oomScoreAdj returns the value to set, or nil to leave it. Lowering it needs a

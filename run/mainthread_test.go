@@ -18,7 +18,7 @@ func TestMainThreadStays(t *testing.T) {
 		if out, st, err := output(t, r, overlay(t, img), sh("true")); err != nil || !st.Success() {
 			t.Fatalf("%+v, %v: %s", st, err, out)
 		}
-		if ns := namespaces(r.link.cmd.Process.Pid); len(ns) != 1 {
+		if ns := namespaces(r.link.p.Cmd.Process.Pid); len(ns) != 1 {
 			t.Fatalf("runner %d has threads in mount namespaces %v", i, ns)
 		}
 		r.Close()

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"cooper/layers"
+	"cooper/run/internal/spawn"
 )
 
 func TestMain(m *testing.M) {
@@ -129,7 +130,7 @@ func overlay(t testing.TB, lower ...string) layers.Rootfs {
 		Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"),
 		Options: []string{"volatile", "index=off"},
 	}
-	if inUserNamespace() {
+	if spawn.InUserNamespace() {
 		r.Options = append(r.Options, "userxattr")
 	}
 	for _, d := range []string{r.Upper, r.Work} {

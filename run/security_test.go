@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	"cooper/run/internal/spawn"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -46,7 +48,7 @@ func TestNoWayOut(t *testing.T) {
 
 // TestProgramIsSealed: nobody can change what runs in containers' first processes.
 func TestProgramIsSealed(t *testing.T) {
-	f, err := program()
+	f, err := spawn.Program()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 
+	"cooper/run/internal/spawn"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -46,7 +48,7 @@ type Tier struct {
 func DetectTier() (Tier, error) { return detectTier() }
 
 var detectTier = sync.OnceValues(func() (Tier, error) {
-	t := Tier{Rootless: inUserNamespace(), SingleID: singleID(), Cgroup: writableCgroup()}
+	t := Tier{Rootless: spawn.InUserNamespace(), SingleID: singleID(), Cgroup: writableCgroup()}
 	if !t.Rootless && hasCap(unix.CAP_SYS_ADMIN) && !confined() {
 		t.Mounts, t.Proc, t.UTS, t.Net = true, true, true, true
 		return t, nil
@@ -69,7 +71,7 @@ const (
 
 // probe tries namespaces and mounts in a process of its own.
 func probe() (mounts, proc, uts, net bool, err error) {
-	cmd, err := programCommand([]string{"_COOPER_PROBE=1"})
+	cmd, err := spawn.Command([]string{"_COOPER_PROBE=1"})
 	if err != nil {
 		return false, false, false, false, err
 	}

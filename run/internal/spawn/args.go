@@ -1,0 +1,27 @@
+package spawn
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// runsContainer reports whether args are of run IMAGE or cooper run IMAGE.
+func runsContainer(args []string) bool {
+	name := filepath.Base(args[0])
+	args = args[1:]
+	if name == "cooper" && len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	if name != "run" || len(args) == 0 {
+		return false
+	}
+	for _, a := range args {
+		if a == "--help" || a == "--version" {
+			return false
+		}
+		if !strings.HasPrefix(a, "-") {
+			break
+		}
+	}
+	return true
+}

@@ -1,0 +1,146 @@
+// Package spawn starts the runner: its program goes into a sealed file in memory,
+// and a process of it is started with a mount namespace of its own.
+//
+// Where the program is embedded (build tag embedrunner) a command that is about to
+// run a container begins with that before its other packages are initialised, see
+// early.go; that is why this package imports so little.
+package spawn
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"cooper/run/internal/wire"
+)
+
+// Environment of the runner; package runner has the same names, but this package
+// does not import it when it is embedded.
+const (
+	envSocket = "_COOPER_RUNNER"
+	envState  = "_COOPER_STATE"
+)
+
+// Program is the runner's program in a sealed file in memory, made once per
+// process: nobody can change what runs in containers' first processes
+// (CVE-2019-5736), and libcontainer, which looks for these seals, does not copy it
+// again for each container.
+var Program = sync.OnceValues(func() (*os.File, error) {
+	const what = "container runner's program"
+	fd, err := unix.MemfdCreate("cooper-runner", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate("cooper-runner", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, os.NewSyscallError("memfd_create", err))
+	}
+	f := os.NewFile(uintptr(fd), "cooper-runner")
+	src, err := openProgram()
+	if err == nil {
+		_, err = io.Copy(f, src)
+		src.Close()
+	}
+	if err == nil {
+		err = seal(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return f, nil
+})
+
+func seal(f *os.File) error {
+	if err := f.Chmod(0o511); err != nil {
+		return err
+	}
+	const sealExec = 0x20 // F_SEAL_EXEC, Linux 6.3; a nicety
+	_, _ = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, sealExec)
+	_, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+	return os.NewSyscallError("fcntl(F_ADD_SEALS)", err)
+}
+
+// Command returns a command that executes the runner's program with extra files from descriptor 3
+// on; the program itself is the one after them.
+func Command(env []string, extra ...*os.File) (*exec.Cmd, error) {
+	f, err := Program()
+	if err != nil {
+		return nil, err
+	}
+	files := append(extra, f)
+	return &exec.Cmd{
+		Path:       "/proc/self/fd/" + strconv.Itoa(2+len(files)),
+		Args:       []string{"cooper-runner"},
+		Env:        env,
+		ExtraFiles: files,
+		Dir:        "/",
+	}, nil
+}
+
+// Process is a runner.
+type Process struct {
+	Conn   *wire.Conn
+	Cmd    *exec.Cmd
+	Stderr *bytes.Buffer // complete when Cmd has been waited for
+}
+
+// early is a runner that was started before anybody asked; only the first Start
+// may take it.
+var early = func() *Process { return nil }
+
+// Start starts a runner with the state directory dir. It is in a session of its
+// own: Ctrl-C is for us to handle. It ends when Conn is closed, or this process
+// dies.
+func Start(dir string) (*Process, error) {
+	if dir == DefaultDir() {
+		if p := early(); p != nil {
+			return p, nil
+		}
+	}
+	return start(dir)
+}
+
+func start(dir string) (*Process, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	conn, theirs, err := wire.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	cmd, err := Command([]string{envSocket + "=3", envState + "=" + dir}, theirs)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	p := &Process{Conn: conn, Cmd: cmd, Stderr: &bytes.Buffer{}}
+	cmd.Stderr = p.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS}
+	if err := cmd.Start(); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("start container runner: %w", err)
+	}
+	return p, nil
+}
+
+// DefaultDir is the usual state directory. Many runners may use one: each covers it
+// with a file system of its own in its own mount namespace.
+func DefaultDir() string {
+	if os.Geteuid() == 0 && !InUserNamespace() {
+		return "/run/cooper"
+	}
+	base := os.Getenv("XDG_RUNTIME_DIR")
+	if base == "" || unix.Access(base, unix.W_OK) != nil {
+		base = os.TempDir()
+	}
+	return filepath.Join(base, "cooper-"+strconv.Itoa(HostUID()))
+}
