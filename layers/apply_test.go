@@ -3,6 +3,7 @@ package layers
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -256,4 +257,24 @@ func FuzzApply(f *testing.F) {
 			t.Fatalf("Diff = %s, want %s", got, l.DiffID)
 		}
 	})
+}
+
+// TestDecompressMixesReadAndCopy: a reader may be looked into before the rest is
+// copied.
+func TestDecompressMixesReadAndCopy(t *testing.T) {
+	var buf bytes.Buffer
+	w := gzip.NewWriter(&buf)
+	w.Write(bytes.Repeat([]byte("0123456789"), 100))
+	w.Close()
+	r, err := Decompress(&buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, r); n != 990 || err != nil {
+		t.Errorf("copied %d bytes, %v; want 990", n, err)
+	}
 }
