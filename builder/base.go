@@ -32,7 +32,8 @@ type image struct {
 
 	once    sync.Once
 	fetched atomic.Bool
-	layer   string // top layer in the store, once fetched
+	shown   atomic.Bool // the display has it
+	layer   string      // top layer in the store, once fetched
 	err     error
 }
 

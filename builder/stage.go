@@ -118,7 +118,7 @@ func (s *stage) enterImage(ctx context.Context) error {
 	}
 	s.at = position{key: img.chain, base: img, from: s.fromName()}
 	s.history = append(s.history, historyOf(img.config.History)...)
-	if img.here() {
+	if img.here() && img.shown.CompareAndSwap(false, true) {
 		s.report.start(s.fromName()).end(true, -1, nil)
 	}
 	return nil
@@ -157,6 +157,9 @@ func (s *stage) step(ctx context.Context, st *dockerfile.Step) error {
 		s.record(st, time.Time{}, nil)
 		return nil
 	}
+	if err := s.await(ctx, st.Op); err != nil {
+		return err
+	}
 	v := s.report.start(st.Name)
 	out, err := s.layerStep(ctx, v, st)
 	if err == nil {
@@ -165,6 +168,33 @@ func (s *stage) step(ctx context.Context, st *dockerfile.Step) error {
 	}
 	v.end(out.cached, out.size, err)
 	return err
+}
+
+// await waits for the stages that op reads from, so that the time of the step is
+// its own.
+func (s *stage) await(ctx context.Context, op dockerfile.Op) error {
+	var from []*dockerfile.Source
+	switch op := op.(type) {
+	case *dockerfile.Copy:
+		if len(op.Sources) > 0 {
+			from = append(from, &op.From)
+		}
+	case *dockerfile.Run:
+		for i := range op.Mounts {
+			if op.Mounts[i].From != nil {
+				from = append(from, op.Mounts[i].From)
+			}
+		}
+	}
+	for _, f := range from {
+		if f.Scratch || f.Context || f.Named != nil || f.Image != nil {
+			continue
+		}
+		if err := s.stages[f.Stage].wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // record appends the step's history entry. Its time is that of the layer when
