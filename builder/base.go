@@ -181,7 +181,7 @@ func (im *images) source(r dockerfile.ImageRequest) (string, ocispec.Platform, e
 	}
 	value, ok := im.o.NamedContexts[r.Context]
 	if !ok {
-		return "", platform, fmt.Errorf("build context %q is not defined; add --build-context %s=...", r.Context, r.Context)
+		return "", platform, fmt.Errorf("build context %q is not defined: add --build-context %s=VALUE", r.Context, r.Context)
 	}
 	return value, platform, nil
 }

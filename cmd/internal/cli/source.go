@@ -53,7 +53,7 @@ func checkContext(arg, file string) error {
 	case arg == "-":
 		return nil
 	case arg == "":
-		return errors.New("the build context is empty: give a directory, usually .")
+		return errors.New("the build context is empty: give a directory, usually the current one (.)")
 	}
 	info, err := os.Stat(arg)
 	switch {
@@ -122,7 +122,7 @@ func (s *sources) stdin(ctx context.Context) error {
 func (s *sources) readFrom(in io.Reader) error {
 	src, err := io.ReadAll(io.LimitReader(in, maxDockerfile+1))
 	if err == nil && len(src) > maxDockerfile {
-		err = fmt.Errorf("Dockerfile exceeds maximum allowed size of %d bytes", maxDockerfile)
+		err = fmt.Errorf("the Dockerfile exceeds maximum allowed size of %d bytes", maxDockerfile)
 	}
 	if err != nil {
 		return fmt.Errorf("read the Dockerfile from standard input: %w", err)

@@ -82,7 +82,6 @@ type runner struct {
 
 	mu         sync.Mutex
 	containers map[uint64]*container
-	closed     bool
 	wg         sync.WaitGroup
 }
 
