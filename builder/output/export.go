@@ -47,6 +47,8 @@ func (e *Exporter) Export(ctx context.Context, img layers.ImageOptions, o Output
 		return Done{}, e.tar(ctx, img.Layer, o.Dest)
 	case OCI, Docker:
 		return e.archive(ctx, img, o)
+	case CacheOnly:
+		return Done{}, nil
 	case Image:
 		return e.image(ctx, img, o)
 	}

@@ -19,6 +19,8 @@ const (
 	Docker Type = "docker" // what docker save writes
 	Local  Type = "local"  // the image's files in a directory
 	Tar    Type = "tar"    // the image's files in a tar
+	// CacheOnly keeps nothing but the cache.
+	CacheOnly Type = "cacheonly"
 )
 
 // Stdout is the Dest that means standard output.
@@ -70,6 +72,8 @@ func (o *Output) Title() string {
 		return "exporting to client directory"
 	case Tar:
 		return "exporting to client tarball"
+	case CacheOnly:
+		return "exporting cache only"
 	}
 	return "exporting to image"
 }
@@ -83,7 +87,7 @@ func (o *Output) directory() bool {
 // build to learn it.
 func (o *Output) Check() error {
 	switch o.kind() {
-	case Image:
+	case Image, CacheOnly:
 		return nil
 	case OCI, Docker, Local, Tar:
 	default:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -12,8 +11,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"cooper/builder"
+	"cooper/builder/output"
 	"cooper/cmd/internal/progress"
-	"cooper/layers"
 	"cooper/registry"
 	"cooper/run"
 )
@@ -33,9 +32,10 @@ type buildFlags struct {
 	network       string
 	progress      string
 	quiet         bool
-	iidfile       string
 	call          string
 	check         bool
+	outputFlags
+	secretFlags
 }
 
 const buildExample = `
@@ -94,7 +94,8 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print only the image ID")
 	fs.BoolVar(&f.check, "check", false, "Check the Dockerfile and build nothing; the exit status is 1 if there are warnings")
 	fs.StringVar(&f.call, "call", "build", "Instead of building answer `CALL`: check, outline or targets, with ,format=json as JSON")
-	fs.StringVar(&f.iidfile, "iidfile", "", "Write the image ID to `FILE`")
+	f.secretFlags.declare(fs)
+	f.outputFlags.declare(fs)
 }
 
 // request is what --call and --check ask for.
@@ -222,17 +223,32 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 	if err != nil {
 		return err
 	}
+	if err := f.outputFlags.apply(&o, terminal(e.Stdout)); err != nil {
+		return err
+	}
+	if o.Secrets, err = parseSecrets(f.secrets, e.LookupEnv); err != nil {
+		return err
+	}
+	agents, err := parseSSH(f.ssh, e.LookupEnv)
+	if err != nil {
+		return err
+	}
 	store, err := e.Store(ctx) // may start the process anew: nothing is read from standard input before
 	if err != nil {
 		return err
 	}
 	ctx, stop := interruptible(ctx)
 	defer stop()
+	stopAgents, err := serveSSH(&o, agents)
+	if err != nil {
+		return err
+	}
+	defer stopAgents()
 	runtime := run.NewRuntime(run.RuntimeOptions{})
 	defer runtime.Close()
 	display := progress.New(e.Stderr, progress.Options{Mode: mode})
 	defer display.Close()
-	b := &builder.Builder{Store: store, Registry: &registry.Client{Store: store}, Runtime: runtime, Events: display.Event}
+	b := &builder.Builder{Store: store, Registry: &registry.Client{Store: store}, Runtime: runtime, Events: display.Event, Stdout: e.Stdout}
 	src := &sources{env: e, builder: b, o: &o, file: f.file, ignoreFile: f.ignoreFile}
 	defer src.close() // what stays is swept by the next build
 	if err := src.read(ctx, contextArg); err != nil {
@@ -248,24 +264,28 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 	if err != nil {
 		return err
 	}
-	return e.built(result.Image, f.iidfile, display.Mode())
+	return e.built(result, f, o.Outputs, display.Mode())
 }
 
-// built says which image was built: on a terminal, whose display does not, and
-// where asked for.
-func (e *Env) built(image layers.Image, iidfile string, mode progress.Mode) error {
-	id := "sha256:" + image.ID
-	if iidfile != "" {
-		if err := os.WriteFile(iidfile, []byte(id), 0o666); err != nil {
-			return fmt.Errorf("write the image ID: %w", err)
-		}
-	}
-	switch mode {
-	case progress.Quiet:
-		_, err := fmt.Fprintln(e.Stdout, id)
+// built says what was built: on a terminal, whose display does not, and where
+// asked for.
+func (e *Env) built(r *builder.Result, f *buildFlags, outputs []output.Output, mode progress.Mode) error {
+	if err := f.writeResult(r); err != nil {
 		return err
-	case progress.TTY:
-		fmt.Fprintf(e.Stderr, "Image %s %s\n", shortID(image.ID), strings.Join(image.Names, " "))
+	}
+	switch {
+	case mode == progress.Quiet && !toStdout(outputs):
+		_, err := fmt.Fprintln(e.Stdout, "sha256:"+r.Image.ID)
+		return err
+	case mode == progress.TTY:
+		if r.Image.Digest != "" {
+			fmt.Fprintf(e.Stderr, "Image %s %s\n", shortID(r.Image.ID), strings.Join(r.Image.Names, " "))
+		}
+		for _, out := range outputs {
+			if out.Dest != "" && out.Dest != output.Stdout {
+				fmt.Fprintf(e.Stderr, "Wrote %s\n", out.Dest)
+			}
+		}
 	}
 	return nil
 }
