@@ -23,6 +23,7 @@ const pullExample = `
 func newPull(e *Env) *cobra.Command {
 	var platform, mode string
 	var quiet bool
+	var rf registryFlags
 	cmd := &cobra.Command{
 		Use:   "pull [OPTIONS] NAME[:TAG|@DIGEST]",
 		Short: "Fetch an image into the store",
@@ -36,6 +37,7 @@ print its ID.`,
 			if err != nil {
 				return err
 			}
+			settings.registry = rf
 			store, err := e.Store(cmd.Context())
 			if err != nil {
 				return err
@@ -54,12 +56,15 @@ print its ID.`,
 	fs.StringVar(&platform, "platform", "", "Fetch the image for `OS/ARCH[/VARIANT]` (default this machine's)")
 	fs.StringVar(&mode, "progress", "auto", "Show progress: `TYPE` auto, plain, tty or quiet")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Print only the image ID")
+	rf.declare(fs)
+	rf.declareCreds(fs)
 	e.commonFlags(cmd)
 	return cmd
 }
 
 // pullSettings say how an image is pulled.
 type pullSettings struct {
+	registry registryFlags
 	platform ocispec.Platform
 	mode     progress.Mode
 	// newer: an image of that name in the store will do when the registry
@@ -88,10 +93,14 @@ func (e *Env) pull(ctx context.Context, store *layers.Store, name string, s pull
 	if err != nil {
 		return layers.Image{}, err
 	}
+	client, err := s.registry.client(store)
+	if err != nil {
+		return layers.Image{}, err
+	}
 	display := progress.New(e.Stderr, progress.Options{Mode: s.mode, Title: "Pulling"})
 	defer display.Close()
-	events := beginPull(display, ref)
-	client := &registry.Client{Store: store, Progress: events.progress}
+	events := beginTransfer(display, "pull", ref)
+	client.Progress = events.progress
 	image, err := client.Pull(ctx, ref, registry.PullOptions{Platform: s.platform})
 	events.end(err)
 	if s.newer && errors.Is(err, registry.ErrUnreachable) {

@@ -207,6 +207,20 @@ func minArgs(n, status int) cobra.PositionalArgs {
 	}
 }
 
+// rangeArgs requires at least min and at most max arguments.
+func rangeArgs(min, max int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= min && len(args) <= max {
+			return nil
+		}
+		want := fmt.Sprintf("requires %d to %s", min, arguments(max))
+		if min == 0 {
+			want = "takes at most " + arguments(max)
+		}
+		return &usageError{cmd: cmd, err: fmt.Errorf("%s, got %d", want, len(args)), status: statusError}
+	}
+}
+
 func arguments(n int) string {
 	if n == 1 {
 		return "1 argument"

@@ -9,31 +9,31 @@ import (
 	"cooper/registry"
 )
 
-// pullEvents turns a registry client's reports about one pull into events for a
+// transfer turns a registry client's reports about one pull or push into events for a
 // display: one vertex with a bar for each blob.
-type pullEvents struct {
+type transfer struct {
 	display *progress.Display
 	name    string
 }
 
-// beginPull reports the start of a pull of ref.
-func beginPull(d *progress.Display, ref registry.Reference) *pullEvents {
+// beginTransfer reports the start of a pull or push of ref.
+func beginTransfer(d *progress.Display, verb string, ref registry.Reference) *transfer {
 	name := ref.String()
 	if ref.IsRegistry() {
 		name = ref.Name()
 	}
-	p := &pullEvents{display: d, name: "pull " + name}
+	p := &transfer{display: d, name: verb + " " + name}
 	p.send(builder.Event{Kind: builder.Started})
 	return p
 }
 
-func (p *pullEvents) send(e builder.Event) {
+func (p *transfer) send(e builder.Event) {
 	e.Time, e.Vertex, e.Name = time.Now(), 1, p.name
 	p.display.Event(e)
 }
 
 // progress has the shape of registry.Client.Progress.
-func (p *pullEvents) progress(r registry.Progress) {
+func (p *transfer) progress(r registry.Progress) {
 	e := builder.Event{Kind: builder.Progress, ID: r.Blob.String(), Current: r.Offset, Total: max(0, r.Total)}
 	if r.Done {
 		e.Current = max(e.Current, e.Total)
@@ -42,14 +42,15 @@ func (p *pullEvents) progress(r registry.Progress) {
 	p.send(e)
 }
 
-// errPull stands for a pull's error in the display; the command prints it.
-var errPull = errors.New("not pulled")
+// errTransfer stands for a transfer's error in the display; the command prints
+// it.
+var errTransfer = errors.New("not done")
 
-// end reports how the pull ended.
-func (p *pullEvents) end(err error) {
+// end reports how it ended.
+func (p *transfer) end(err error) {
 	e := builder.Event{Kind: builder.Done, LayerBytes: -1}
 	if err != nil {
-		e.Kind, e.Err = builder.Failed, errPull
+		e.Kind, e.Err = builder.Failed, errTransfer
 	}
 	p.send(e)
 }

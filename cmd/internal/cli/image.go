@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cooper/layers"
+)
+
+// newImage makes the image command: docker's second names for what is about
+// images.
+func newImage(e *Env) *cobra.Command {
+	cmd := &cobra.Command{Use: "image", Short: "Commands about images, by docker's longer names"}
+	as := func(sub *cobra.Command, name string, aliases ...string) *cobra.Command {
+		_, rest, _ := strings.Cut(sub.Use, " ")
+		sub.Use, sub.Aliases = name+" "+rest, aliases
+		return sub
+	}
+	cmd.AddCommand(
+		NewBuild(e), as(newImages(e), "ls", "list"), newPull(e), newPush(e), newInspect(e), newHistory(e), newTag(e), newUntag(e),
+		as(newRmi(e), "rm", "remove"), newSave(e), newLoad(e), newImagePrune(e))
+	return cmd
+}
+
+// newUntag makes the untag command.
+func newUntag(e *Env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:                   "untag IMAGE [NAME[:TAG]...]",
+		Short:                 "Take names away from an image",
+		Long:                  "Take names away from an image, which stays in the store. Without names all are\ntaken.",
+		Example:               "\n  @ app registry.example.com/app:1.2",
+		DisableFlagsInUseLine: true,
+		Args:                  minArgs(1, statusError),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			store, err := e.Store(cmd.Context())
+			if err != nil {
+				return err
+			}
+			err = store.Untag(args[0], args[1:]...)
+			if errors.Is(err, layers.ErrNotFound) {
+				return fmt.Errorf("no such image: %w", err)
+			}
+			return err
+		},
+	}
+	e.commonFlags(cmd)
+	return cmd
+}
+
+// newImagePrune makes the prune command of images.
+func newImagePrune(e *Env) *cobra.Command {
+	var all, force bool
+	cmd := &cobra.Command{
+		Use:   "prune [OPTIONS]",
+		Short: "Remove images without a name",
+		Long: `Remove images without a name, or all that no container uses. Layers that the
+build cache uses stay.`,
+		Example:               "\n  @\n  @ -a -f",
+		DisableFlagsInUseLine: true,
+		Args:                  exactArgs(0),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !force {
+				if ok, err := e.confirmPrune(all); err != nil || !ok {
+					return err
+				}
+			}
+			return e.pruneImages(cmd.Context(), all)
+		},
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "Remove all images that no container uses")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "Don't ask")
+	e.commonFlags(cmd)
+	return cmd
+}
+
+// confirmPrune asks, as docker does; no answer is no.
+func (e *Env) confirmPrune(all bool) (bool, error) {
+	what := "all dangling images"
+	if all {
+		what = "all images without at least one container associated to them"
+	}
+	fmt.Fprintf(e.Stdout, "WARNING! This will remove %s.\nAre you sure you want to continue? [y/N] ", what)
+	line, err := bufio.NewReader(e.Stdin).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	return strings.EqualFold(strings.TrimSpace(line), "y"), nil
+}
+
+// pruneImages removes images without a name, or all that are not in use.
+func (e *Env) pruneImages(ctx context.Context, all bool) error {
+	store, err := e.Store(ctx)
+	if err != nil {
+		return err
+	}
+	images, err := store.Images()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, image := range images {
+		if len(image.Names) > 0 && !all {
+			continue
+		}
+		untagged, deleted, err := store.RemoveImage(image.ID, true)
+		if errors.Is(err, layers.ErrInUse) || errors.Is(err, layers.ErrNotFound) {
+			continue
+		}
+		errs = append(errs, err)
+		for _, n := range untagged {
+			fmt.Fprintf(e.Stdout, "untagged: %s\n", n)
+		}
+		for _, id := range deleted {
+			fmt.Fprintf(e.Stdout, "deleted: sha256:%s\n", id)
+		}
+	}
+	return errors.Join(errs...)
+}
