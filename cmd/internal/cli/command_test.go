@@ -78,10 +78,10 @@ Usage:  cooper build [OPTIONS] PATH | URL | -
 
 Run 'cooper build --help' for more information
 `},
-		{"unknown command", NewCooper, []string{"imags"}, 1, `cooper: unknown command "imags" for "cooper"
+		{"unknown command", NewCooper, []string{"histroy"}, 1, `cooper: unknown command "histroy" for "cooper"
 
 Did you mean this?
-	images
+	history
 `},
 		{"no context", NewBuild, []string{"missing"}, 1, "ERROR: unable to prepare context: path \"missing\" not found\n"},
 		{"context is a file", NewBuild, []string{"file"}, 1, `ERROR: unable to prepare context: "file" is not a directory
