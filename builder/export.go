@@ -28,7 +28,9 @@ func (bd *build) export(ctx context.Context) (*Result, error) {
 		if i > 0 {
 			v = bd.report.start(o.Title())
 		}
-		done, err := bd.exporter(v).Export(ctx, img, o)
+		e, copied := bd.exporter(v)
+		done, err := e.Export(ctx, img, o)
+		copied()
 		v.end(false, -1, err)
 		if err != nil {
 			return nil, err
@@ -61,8 +63,9 @@ func (r *Result) add(done output.Done) {
 	}
 }
 
-// exporter is an Exporter that reports to v, some times a second.
-func (bd *build) exporter(v *vertex) *output.Exporter {
+// exporter is an Exporter that reports to v, some times a second. copied reports
+// the files once more, in the end.
+func (bd *build) exporter(v *vertex) (e *output.Exporter, copied func()) {
 	client := *bd.b.Registry
 	client.Store = bd.b.Store
 	client.Progress = func(p registry.Progress) { v.progress(string(p.Blob), p.Offset, max(0, p.Total)) }
@@ -71,14 +74,21 @@ func (bd *build) exporter(v *vertex) *output.Exporter {
 		stdout = io.Discard
 	}
 	var last time.Time
-	return &output.Exporter{
+	var total int64
+	e = &output.Exporter{
 		Store: bd.b.Store, Registry: &client, Stdout: stdout, Log: logWriter{v, 2},
 		Progress: func(bytes int64) {
+			total = bytes
 			if now := time.Now(); now.Sub(last) >= reportEvery {
 				last = now
-				v.progress("copying files", bytes, 0)
+				v.progress("copying files", total, 0)
 			}
 		},
+	}
+	return e, func() {
+		if total > 0 {
+			v.progress("copying files", total, 0)
+		}
 	}
 }
 

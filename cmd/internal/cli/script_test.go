@@ -46,6 +46,7 @@ func TestScript(t *testing.T) {
 			"exits":       exits,
 			"imageconfig": imageConfig,
 			"serve":       serve,
+			"registry":    startRegistry,
 		},
 	})
 }
@@ -88,6 +89,9 @@ func condition(name string) (bool, error) {
 		return !rootless(), nil
 	case "rootless":
 		return rootless(), nil
+	case "registry", "ssh":
+		_, err := exec.LookPath(map[string]string{"registry": "docker-registry", "ssh": "ssh-keygen"}[name])
+		return err == nil, nil
 	case "git":
 		_, err := exec.LookPath("git")
 		return err == nil, nil
