@@ -43,6 +43,8 @@ const buildExample = `
   @ -t app:1.2 -f deploy/Dockerfile .       Name the image, and the Dockerfile
   @ --build-arg VERSION=3 --target test .   Set an ARG, build one stage
   @ --build-context base=oci-layout://./base .
+  @ -t registry.example.com/app --push .    Send the image to its registry
+  @ -o dist --target files .                Write the files of a stage to dist
   @ https://github.com/user/app.git#v1.2:dir  Build a directory of a git repository
   @ - < Dockerfile                          Build without files, or those of an archive`
 

@@ -83,6 +83,12 @@ Run 'cooper build --help' for more information
 Did you mean this?
 	history
 `},
+		{"unknown command of a group", NewCooper, []string{"image", "nope"}, 1, `cooper image: unknown command "nope" for "cooper image"
+
+Usage:  cooper image COMMAND
+
+Run 'cooper image --help' for more information
+`},
 		{"no context", NewBuild, []string{"missing"}, 1, "ERROR: unable to prepare context: path \"missing\" not found\n"},
 		{"context is a file", NewBuild, []string{"file"}, 1, `ERROR: unable to prepare context: "file" is not a directory
 PATH is the directory with the files to build from. To name the Dockerfile: build -f file .

@@ -28,7 +28,7 @@ type outputFlags struct {
 }
 
 func (f *outputFlags) declare(fs *pflag.FlagSet) {
-	fs.StringArrayVarP(&f.outputs, "output", "o", nil, "Bring the image to `DEST`, a directory for its files or - for a tar of them, or type=local|tar|oci|docker|image|registry[,dest=PATH][,name=NAME]... (repeatable; default the store)")
+	fs.StringArrayVarP(&f.outputs, "output", "o", nil, "Bring the image to `DEST`, a directory for its files or - for a tar of them, or type=TYPE[,KEY=VALUE]... with TYPE local, tar, oci, docker, image or registry, and dest=PATH, name=NAME, push, compression, annotation.NAME and others (repeatable; default the store)")
 	fs.BoolVar(&f.push, "push", false, "Push the image to the registries of its names")
 	fs.BoolVar(&f.load, "load", false, "Keep the image in the store, beside other outputs (the default without any)")
 	fs.StringArrayVar(&f.annotations, "annotation", nil, "Add an annotation to the manifest: `NAME=VALUE` (repeatable)")
