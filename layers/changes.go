@@ -84,6 +84,7 @@ type changes struct {
 	w      *streamWriter
 	root   Entry // the root directory when the snapshot was made
 	xattr  string
+	limit  time.Time  // of modification times; zero = none
 	lowers []*os.File // O_PATH, top first: what opaque marks may hide
 	links  map[inode]string
 	walk   func(ctx context.Context, emit func(*item) error) error
@@ -117,7 +118,9 @@ func (c *changes) write(ctx context.Context) error {
 	for range max(2, runtime.GOMAXPROCS(0)) {
 		running.Go(func() {
 			for it := range todo {
-				it.err = c.read(it)
+				if it.err = c.read(it); it.err == nil {
+					it.err = c.clamp(it)
+				}
 				close(it.ready)
 			}
 		})

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -109,7 +110,8 @@ type Snapshot struct {
 	parent Parent
 	lower  []dir // top first
 	area   area
-	root   Entry // the root directory as it was made
+	root   Entry     // the root directory as it was made
+	limit  time.Time // of modification times; zero = none, see Clamp
 
 	mu     sync.Mutex
 	stream *stream // the finished tar of upper, when Write made it on the way

@@ -60,6 +60,7 @@ func newWriter(sn *Snapshot, p *plan, o WriteOptions) (*writer, error) {
 	if err := w.check(v); err != nil {
 		return nil, err
 	}
+	p.clamp(sn.limit)
 	if err := removeAll(sn.area.upper(), w.replaced); err != nil {
 		return nil, err
 	}
