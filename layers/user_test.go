@@ -38,7 +38,7 @@ func TestAsUser(t *testing.T) {
 	exe := publicCopy(t)
 	for name, path := range map[string]string{"ranges": os.Getenv("PATH"), "single": "/nonexistent"} {
 		t.Run(name, func(t *testing.T) {
-			cmd := exec.Command(exe, "-test.run=^(TestSnapshot|TestApply|TestUserNamespace|TestView|TestWrite)", "-test.v="+strconv.FormatBool(testing.Verbose()))
+			cmd := exec.Command(exe, "-test.run=^(TestSnapshot|TestApply|TestUserNamespace|TestView|TestWrite|TestExtract)", "-test.v="+strconv.FormatBool(testing.Verbose()))
 			cmd.Env = []string{"PATH=" + path, "HOME=" + u.HomeDir, "USER=tester", "COOPER_TEST_IDS=" + name, "TMPDIR=/dev/shm"}
 			cmd.Dir = "/"
 			uid, _ := strconv.Atoi(u.Uid)
