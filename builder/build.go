@@ -23,6 +23,8 @@ type build struct {
 	flights   flights
 	elsewhere *elsewhere
 	runs      bool // some step runs a process
+	// epoch is SOURCE_DATE_EPOCH; zero is none.
+	epoch time.Time
 
 	// commits are the layers being digested in the background; the build
 	// ends when they are done, its cache records included.
@@ -49,6 +51,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	defer bd.elsewhere.close()
 	defer bd.sources.close()
 	for _, spec := range plan.Stages {
+	bd.setEpoch(plan)
 		bd.stages = append(bd.stages, newStage(bd, spec))
 	}
 	bd.runs = needsRuntime(plan)

@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -93,6 +94,12 @@ type Options struct {
 type PullPolicy string
 
 // The policies. The zero value is PullMissing.
+	// Timestamp is when the build pretends to happen, in place of what
+	// SOURCE_DATE_EPOCH says; nil leaves it to that.
+	Timestamp *time.Time
+	// RewriteTimestamp lets no file in the layers that the build makes be
+	// newer than that time; those of the base stay as they are.
+	RewriteTimestamp bool
 const (
 	PullMissing PullPolicy = "missing"
 	PullAlways  PullPolicy = "always"

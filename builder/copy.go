@@ -146,7 +146,7 @@ func (w *copyWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (dige
 		return "", err
 	}
 	defer view.Close()
-	t, err := newTarget(w.op, view, v)
+	t, err := newTarget(w.bd, w.op, view, v)
 	if err != nil {
 		return "", err
 	}
@@ -156,7 +156,7 @@ func (w *copyWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (dige
 	read := map[string]digest.Digest{}
 	meter := &meter{v: v, id: "copying", total: t.bytes}
 	opts := layers.WriteOptions{
-		DirMode: t.dirMode, DirUID: t.owner.uid, DirGID: t.owner.gid, DirTime: time.Now(),
+		DirMode: t.dirMode, DirUID: t.owner.uid, DirGID: t.owner.gid, DirTime: w.bd.now(),
 		OnProgress: meter.add,
 	}
 	if w.lazy() {
@@ -222,6 +222,7 @@ func (w *copyWork) unpacks() bool {
 
 // target collects the entries of one COPY or ADD.
 type target struct {
+	now  time.Time // for what is made up
 	op   *dockerfile.Copy
 	view *layers.View
 	// dest is the real path of the destination; isDir says that copies go
@@ -240,8 +241,8 @@ type target struct {
 	bytes   int64
 }
 
-func newTarget(op *dockerfile.Copy, view *layers.View, v *vertex) (*target, error) {
-	t := &target{op: op, view: view, dirMode: 0o755, at: map[string]int{}}
+func newTarget(bd *build, op *dockerfile.Copy, view *layers.View, v *vertex) (*target, error) {
+	t := &target{now: bd.now(), op: op, view: view, dirMode: 0o755, at: map[string]int{}}
 	var err error
 	if t.dest, err = view.Resolve(clean(op.Dest)); err != nil {
 		return nil, fmt.Errorf("destination %s: %w", op.Dest, err)
@@ -321,7 +322,7 @@ func (t *target) makeDir(m *match) error {
 	if t.dest == "." {
 		return nil
 	}
-	e := layers.Entry{Path: t.dest, Mode: unix.S_IFDIR | t.dirMode, UID: t.owner.uid, GID: t.owner.gid, ModTime: time.Now()}
+	e := layers.Entry{Path: t.dest, Mode: unix.S_IFDIR | t.dirMode, UID: t.owner.uid, GID: t.owner.gid, ModTime: t.now}
 	if len(m.files) > 0 {
 		e.ModTime = m.files[0].ModTime
 	}
@@ -358,7 +359,7 @@ func (t *target) addInline(f dockerfile.InlineFile) error {
 	t.bytes += int64(len(data))
 	return t.put(layers.Entry{
 		Path: dest, Mode: t.mode.apply(unix.S_IFREG | f.Mode),
-		UID: t.owner.uid, GID: t.owner.gid, ModTime: time.Now(), Size: int64(len(data)),
+		UID: t.owner.uid, GID: t.owner.gid, ModTime: t.now, Size: int64(len(data)),
 		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil },
 	}, "")
 }

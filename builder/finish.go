@@ -25,8 +25,9 @@ func (bd *build) finish(ctx context.Context) (layers.ImageOptions, error) {
 	if config.RootFS, err = bd.rootFS(top); err != nil {
 		return layers.ImageOptions{}, err
 	}
-	config.History = target.timedHistory(time.Now())
-	created := lastCreated(config.History)
+	config.History = target.timedHistory(bd.now())
+	bd.clampHistory(config.History)
+	created := lastCreated(config.History, bd.now())
 	config.Created = &created
 	return layers.ImageOptions{
 		Names: bd.o.Tags, Layer: top.ID, Config: config, Created: created,
@@ -87,9 +88,9 @@ func firstCreated(h []pendingHistory, now time.Time) time.Time {
 
 // lastCreated is when the last entry of h was made; an image without history
 // is made now.
-func lastCreated(h []ocispec.History) time.Time {
+func lastCreated(h []ocispec.History, now time.Time) time.Time {
 	if len(h) == 0 {
-		return time.Now().UTC()
+		return now
 	}
 	return h[len(h)-1].Created.UTC()
 }

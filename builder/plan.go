@@ -30,6 +30,8 @@ func (b *Builder) plan(ctx context.Context, o *Options, im *images, ask asked) (
 	}
 	contexts := maps.Clone(o.NamedContexts)
 	known := map[dockerfile.ImageRequest]*dockerspec.DockerOCIImage{}
+	var epoch *int64
+	epochAsked := false
 	for range maxPlanRounds {
 		plan, err := file.Plan(dockerfile.PlanOptions{
 			Target:         o.Target,
@@ -41,6 +43,7 @@ func (b *Builder) plan(ctx context.Context, o *Options, im *images, ask asked) (
 			Images:         known,
 			Network:        o.Network,
 			Ignore:         o.Ignore,
+			Epoch:          epoch,
 			AllStages:      ask.allStages,
 			Outline:        ask.outline,
 		})
@@ -48,6 +51,14 @@ func (b *Builder) plan(ctx context.Context, o *Options, im *images, ask asked) (
 			return plan, err // it has the warnings up to there
 		}
 		im.learn(plan)
+		if plan.Epoch != nil && plan.Epoch.Seconds == nil && !epochAsked {
+			if epoch, err = b.findEpoch(ctx, o, plan.Epoch); err != nil {
+				return nil, err
+			}
+			if epochAsked = true; epoch != nil {
+				continue
+			}
+		}
 		if len(plan.Missing) == 0 {
 			return plan, nil
 		}

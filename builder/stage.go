@@ -203,6 +203,9 @@ func (s *stage) record(st *dockerfile.Step, created time.Time, c *layers.Commit)
 	if st.CreatedBy == "" {
 		return
 	}
+	if !s.epoch.IsZero() {
+		created = s.epoch
+	}
 	h := ocispec.History{CreatedBy: st.CreatedBy, Comment: st.Comment, EmptyLayer: st.EmptyLayer}
 	if !created.IsZero() {
 		h.Created = &created
@@ -242,6 +245,7 @@ func (s *stage) layerStep(ctx context.Context, v *vertex, st *dockerfile.Step) (
 	if err != nil {
 		return outcome{size: -1}, err
 	}
+	step = s.timed(step, st.Op)
 	if w.lazy() && (s.o.NoCache || !s.seen(step)) {
 		return s.make(ctx, v, w, step, "")
 	}
@@ -287,7 +291,7 @@ func (s *stage) make(ctx context.Context, v *vertex, w work, step digest.Digest,
 	if err != nil {
 		return out, err
 	}
-	sn, err := s.b.Store.Prepare(ctx, parent)
+	sn, err := s.prepare(ctx, parent)
 	if err != nil {
 		return out, err
 	}
@@ -299,7 +303,12 @@ func (s *stage) make(ctx context.Context, v *vertex, w work, step digest.Digest,
 		key = withInputs(step, in)
 	}
 	out.commit = sn.Commit(context.WithoutCancel(ctx))
-	out.created = time.Now().UTC()
+	if s.rewrites() { // the next step must not see times that are to change
+		if _, err := out.commit.Wait(ctx); err != nil {
+			return out, err
+		}
+	}
+	out.created = s.now()
 	out.at = position{key: digest.Digest(key), parent: out.commit}
 	s.keep(v, out.commit, step, key, out.created)
 	return out, nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -22,13 +21,16 @@ func (s *stage) work(v *vertex, st *dockerfile.Step) (work, error) {
 	case *dockerfile.Copy:
 		return &copyWork{bd: s.build, op: op, v: v}, nil
 	case *dockerfile.Workdir:
-		return &workdirWork{op: op}, nil
+		return &workdirWork{bd: s.build, op: op}, nil
 	}
 	return nil, fmt.Errorf("step %T is not supported", st.Op)
 }
 
 // workdirWork is a WORKDIR: it makes the directory.
-type workdirWork struct{ op *dockerfile.Workdir }
+type workdirWork struct {
+	bd *build
+	op *dockerfile.Workdir
+}
 
 func (w *workdirWork) lazy() bool { return false }
 
@@ -62,7 +64,7 @@ func (w *workdirWork) do(ctx context.Context, _ *vertex, sn *layers.Snapshot) (d
 			return "", err
 		}
 	}
-	now := time.Now()
+	now := w.bd.now()
 	return "", sn.Write(ctx, []layers.Entry{{
 		Path: path.Clean(dir), Mode: unix.S_IFDIR | 0o755, UID: o.uid, GID: o.gid, ModTime: now,
 	}}, layers.WriteOptions{DirMode: 0o755, DirUID: o.uid, DirGID: o.gid, DirTime: now})
