@@ -52,6 +52,7 @@ func TestOutput(t *testing.T) {
 		{"directory is made", Config{Dir: "/a/b", Args: []string{"/bin/sh", "-c", "/bin/busybox pwd"}}, "/a/b\n", 0},
 		{"hostname", Config{Hostname: "box", Args: []string{"/bin/sh", "-c", "hostname; cat /etc/hostname; grep -c box /etc/hosts"}}, "box\nbox\n1\n", 0},
 		{"read-only root", Config{ReadOnly: true, Args: []string{"touch", "/x"}}, "touch: /x: Read-only file system\n", 1},
+		{"limits", Config{Ulimits: []Ulimit{{"nofile", 100, 200}, {"core", 0, 0}}, Args: []string{"/bin/sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -Hc"}}, "100\n200\n0\n", 0},
 		{"process 1", sh("echo $$"), "1\n", 0},
 		{"umask", sh("umask"), "0022\n", 0},
 		{"only three descriptors", sh("ls /proc/$$/fd; true"), "0\n1\n2\n", 0},

@@ -6,20 +6,12 @@ import (
 	"strconv"
 	"strings"
 
-	"cooper/run/internal/spawn"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-)
 
-// rlimitNames are ulimit(1)'s names as docker takes them.
-var rlimitNames = map[string]int{
-	"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA,
-	"fsize": unix.RLIMIT_FSIZE, "locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK,
-	"msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE, "nofile": unix.RLIMIT_NOFILE,
-	"nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
-	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
-}
+	"cooper/run/internal/spawn"
+	"cooper/run/internal/wire"
+)
 
 // rlimits turns ulimits into the spec's form. Without CAP_SYS_RESOURCE a hard
 // limit can only go down, and a container should run with what is possible rather
@@ -27,7 +19,8 @@ var rlimitNames = map[string]int{
 func rlimits(ulimits []Ulimit) ([]specs.POSIXRlimit, error) {
 	var out []specs.POSIXRlimit
 	for _, u := range ulimits {
-		res, ok := rlimitNames[strings.ToLower(u.Name)]
+		name := "RLIMIT_" + strings.ToUpper(u.Name)
+		res, ok := wire.Rlimits[name]
 		if !ok {
 			return nil, fmt.Errorf("ulimit %q: unknown name", u.Name)
 		}
@@ -43,7 +36,7 @@ func rlimits(ulimits []Ulimit) ([]specs.POSIXRlimit, error) {
 			hard = own.Max
 			soft = min(soft, hard)
 		}
-		out = append(out, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: soft, Hard: hard})
+		out = append(out, specs.POSIXRlimit{Type: name, Soft: soft, Hard: hard})
 	}
 	return out, nil
 }

@@ -158,6 +158,9 @@ func (c *container) config() (*configs.Config, error) {
 		return nil, err
 	}
 	cfg.Capabilities, cfg.Seccomp, cfg.NoNewPrivileges = nil, nil, false
+	for _, l := range c.req.Spec.Process.Rlimits { // specconv leaves them to its caller
+		cfg.Rlimits = append(cfg.Rlimits, configs.Rlimit{Type: wire.Rlimits[l.Type], Soft: l.Soft, Hard: l.Hard})
+	}
 	return cfg, nil
 }
 
