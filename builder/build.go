@@ -48,10 +48,10 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	}
 	bd.sources = newSources(bd)
 	bd.elsewhere = newElsewhere(bd)
+	bd.setEpoch(plan)
 	defer bd.elsewhere.close()
 	defer bd.sources.close()
 	for _, spec := range plan.Stages {
-	bd.setEpoch(plan)
 		bd.stages = append(bd.stages, newStage(bd, spec))
 	}
 	bd.runs = needsRuntime(plan)

@@ -84,6 +84,12 @@ type Options struct {
 	// Outputs say where the image goes; none is the store. An image whose
 	// only outputs are files is not kept in the store.
 	Outputs []output.Output
+	// Timestamp is when the build pretends to happen, in place of what
+	// SOURCE_DATE_EPOCH says; nil leaves it to that.
+	Timestamp *time.Time
+	// RewriteTimestamp lets no file in the layers that the build makes be
+	// newer than that time; those of the base stay as they are.
+	RewriteTimestamp bool
 	// Annotations are given to the image's manifest.
 	Annotations map[string]string
 	// Format is that of the manifest: "oci" or "docker". "" is oci.
@@ -94,12 +100,6 @@ type Options struct {
 type PullPolicy string
 
 // The policies. The zero value is PullMissing.
-	// Timestamp is when the build pretends to happen, in place of what
-	// SOURCE_DATE_EPOCH says; nil leaves it to that.
-	Timestamp *time.Time
-	// RewriteTimestamp lets no file in the layers that the build makes be
-	// newer than that time; those of the base stay as they are.
-	RewriteTimestamp bool
 const (
 	PullMissing PullPolicy = "missing"
 	PullAlways  PullPolicy = "always"
