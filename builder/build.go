@@ -46,6 +46,9 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.entitled(plan); err != nil {
+		return nil, err
+	}
 	bd.sources = newSources(bd)
 	bd.elsewhere = newElsewhere(bd)
 	bd.setEpoch(plan)

@@ -81,6 +81,16 @@ type Options struct {
 	// Network is the default network of RUN steps: "", "default", "host"
 	// or "none".
 	Network string
+	// Container is what RUN steps' containers have beside what the Dockerfile
+	// says: limits, names, name servers. Of its fields those from
+	// Hostname to DNSOptions, Mounts, ShmSize, and Ulimits to CgroupParent
+	// count. ExtraHosts and Hostname belong to the identity of a step, the
+	// others don't.
+	Container run.Config
+	// Allow lists what RUN steps may do that could hurt the host:
+	// AllowInsecure, AllowDevice or "device=PATH". AllowNetworkHost is
+	// taken, but nothing needs it.
+	Allow []string
 	// Outputs say where the image goes; none is the store. An image whose
 	// only outputs are files is not kept in the store.
 	Outputs []output.Output

@@ -39,9 +39,6 @@ func (e *commandError) Error() string { return fmt.Sprintf("exit code: %d", e.st
 
 // do runs the command in a container on sn.
 func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (_ digest.Digest, err error) {
-	if err := w.supported(); err != nil {
-		return "", err
-	}
 	view, err := sn.View()
 	if err != nil {
 		return "", err
@@ -84,17 +81,6 @@ func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (_ dig
 	return "", nil
 }
 
-// supported refuses what would otherwise be ignored in silence.
-func (w *runWork) supported() error {
-	if w.op.Security != "" && w.op.Security != "sandbox" {
-		return fmt.Errorf("RUN --security=%s is not supported yet", w.op.Security)
-	}
-	if len(w.op.Devices) > 0 {
-		return errors.New("RUN --device is not supported yet")
-	}
-	return nil
-}
-
 // mounts prepares what the step's --mount flags ask for, also when it returns an
 // error; the caller closes it.
 func (w *runWork) mounts(ctx context.Context, view *layers.View) (*mounts, error) {
@@ -104,6 +90,9 @@ func (w *runWork) mounts(ctx context.Context, view *layers.View) (*mounts, error
 			return m, err
 		}
 	}
+	if err := m.addDevices(w.op.Devices); err != nil {
+		return m, err
+	}
 	for _, f := range w.op.Files {
 		m.files[path.Join("/dev/pipes", f.Name)] = run.File{Data: f.Data, Mode: f.Mode}
 	}
@@ -111,20 +100,38 @@ func (w *runWork) mounts(ctx context.Context, view *layers.View) (*mounts, error
 }
 
 func (w *runWork) config(m *mounts) *run.Config {
-	network := w.op.Network
-	if network == "" || network == "default" {
-		network = "host"
-	}
+	t := &w.bd.o.Container
 	return &run.Config{
-		Args:     w.op.Args,
-		Env:      slices.Concat(w.op.Env, w.op.ProxyEnv, m.env),
-		Mounts:   m.specs,
-		BareEnv:  true,
-		Dir:      w.op.Dir,
-		User:     w.op.User,
-		Hostname: cmp.Or(w.op.Hostname, sandboxHostname),
-		Network:  network,
+		Args:       w.op.Args,
+		Env:        slices.Concat(w.op.Env, w.op.ProxyEnv, m.env),
+		Mounts:     slices.Concat(t.Mounts, m.specs),
+		BareEnv:    true,
+		Dir:        w.op.Dir,
+		User:       w.op.User,
+		Hostname:   cmp.Or(w.op.Hostname, t.Hostname, sandboxHostname),
+		Domainname: t.Domainname,
+		ExtraHosts: t.ExtraHosts,
+		DNS:        t.DNS,
+		DNSSearch:  t.DNSSearch,
+		DNSOptions: t.DNSOptions,
+		Network:    network(w.op.Network),
+		Privileged: w.op.Security == insecure,
+		Devices:    m.devices,
+		ShmSize:    t.ShmSize,
+		Ulimits:    t.Ulimits,
+		Memory:     t.Memory, MemorySwap: t.MemorySwap, MemoryReservation: t.MemoryReservation,
+		CPUs: t.CPUs, CPUShares: t.CPUShares, CPUPeriod: t.CPUPeriod, CPUQuota: t.CPUQuota,
+		CPUSetCPUs: t.CPUSetCPUs, CPUSetMems: t.CPUSetMems,
+		PidsLimit: t.PidsLimit, CgroupParent: t.CgroupParent,
 	}
+}
+
+// network is what --network means here: the host's is the default.
+func network(mode string) string {
+	if mode == "" || mode == "default" {
+		return "host"
+	}
+	return mode
 }
 
 // streams carries a command's standard streams to the events.

@@ -21,12 +21,13 @@ import (
 
 // mounts are what RUN --mount adds to a step's container.
 type mounts struct {
-	bd    *build
-	view  *layers.View // the step's root file system
-	specs []specs.Mount
-	trees []run.Tree
-	files map[string]run.File
-	env   []string
+	bd      *build
+	view    *layers.View // the step's root file system
+	specs   []specs.Mount
+	trees   []run.Tree
+	files   map[string]run.File
+	env     []string
+	devices []run.Device
 	// release undoes what was prepared, last first.
 	release []func() error
 }

@@ -241,7 +241,7 @@ func (s *stage) layerStep(ctx context.Context, v *vertex, st *dockerfile.Step) (
 	if err != nil {
 		return outcome{size: -1}, err
 	}
-	step, err := stepKey(s.at.key, st.Op)
+	step, err := stepKey(s.at.key, s.o.named(st.Op))
 	if err != nil {
 		return outcome{size: -1}, err
 	}

@@ -36,6 +36,7 @@ type buildFlags struct {
 	check         bool
 	outputFlags
 	secretFlags
+	stepFlags
 }
 
 const buildExample = `
@@ -98,6 +99,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVar(&f.call, "call", "build", "Instead of building answer `CALL`: check, outline or targets, with ,format=json as JSON")
 	f.secretFlags.declare(fs)
 	f.outputFlags.declare(fs)
+	f.stepFlags.declare(fs)
 }
 
 // request is what --call and --check ask for.
@@ -170,7 +172,7 @@ func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Opt
 			return o, fmt.Errorf("invalid platform %q: want OS/ARCH[/VARIANT], such as linux/arm64", f.platform)
 		}
 	}
-	return o, nil
+	return o, f.stepFlags.apply(&o)
 }
 
 // buildArgMap reads --build-arg values. A name alone takes the value of the

@@ -4,12 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/containerd/platforms"
-	"github.com/docker/go-units"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
@@ -28,20 +26,14 @@ type runFlags struct {
 	groupAdd                      []string
 	entrypoint                    string
 	entrypointSet                 bool
-	hostname                      string
-	addHost, dns, dnsSearch       []string
-	dnsOption                     []string
 	network                       string
 	readOnly, privileged          bool
 	capAdd, capDrop, securityOpt  []string
 	pull, platform                string
-	ulimits, sysctls              []string
-	shmSize, memory, memorySwap   string
-	cpus                          float64
-	cpuShares                     uint64
-	cpusetCPUs                    string
+	sysctls                       []string
 	pidsLimit                     int64
 	stopSignal                    string
+	containerFlags
 }
 
 func (f *runFlags) declare(fs *pflag.FlagSet) {
@@ -66,25 +58,16 @@ func (f *runFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVar(&f.network, "net", "", "The same as --network")
 	fs.Lookup("net").Hidden = true
 	fs.StringVarP(&f.hostname, "hostname", "h", "", "Host `NAME` in the container")
-	fs.StringArrayVar(&f.addHost, "add-host", nil, "Add `NAME:IP` to /etc/hosts (repeatable)")
-	fs.StringArrayVar(&f.dns, "dns", nil, "Use the name server at `IP` (repeatable)")
-	fs.StringArrayVar(&f.dnsSearch, "dns-search", nil, "Search names in `DOMAIN` (repeatable)")
-	fs.StringArrayVar(&f.dnsOption, "dns-option", nil, "Add an `OPTION` to /etc/resolv.conf (repeatable)")
-	f.declareLimits(fs)
+	f.declareNames(fs)
+	f.containerFlags.declareLimits(fs)
+	fs.Int64Var(&f.pidsLimit, "pids-limit", 0, "Limit the number of processes to `N`; -1 is no limit")
+	markSections(fs, sectionResources, "pids-limit")
+	f.declareSecurity(fs)
 	fs.Bool("help", false, "Show this help") // docker's -h is the host name
 }
 
-// declareLimits declares the flags about resources and security.
-func (f *runFlags) declareLimits(fs *pflag.FlagSet) {
-	fs.StringVarP(&f.memory, "memory", "m", "", "Limit memory to `SIZE` (512m, 2g)")
-	fs.StringVar(&f.memorySwap, "memory-swap", "", "Limit memory and swap together to `SIZE`; -1 is no limit")
-	fs.Float64Var(&f.cpus, "cpus", 0, "Limit processor time to `N` processors (1.5)")
-	fs.Uint64Var(&f.cpuShares, "cpu-shares", 0, "Get `N` parts when processors are busy; others have 1024")
-	fs.StringVar(&f.cpusetCPUs, "cpuset-cpus", "", "Use only the processors in `LIST` (0-3,6)")
-	fs.Int64Var(&f.pidsLimit, "pids-limit", 0, "Limit the number of processes to `N`; -1 is no limit")
-	fs.StringVar(&f.shmSize, "shm-size", "", "Make /dev/shm of `SIZE` (default 64m)")
-	fs.StringArrayVar(&f.ulimits, "ulimit", nil, "Set a limit: `NAME=SOFT[:HARD]` (repeatable)")
-	markSections(fs, sectionResources, "memory", "memory-swap", "cpus", "cpu-shares", "cpuset-cpus", "pids-limit", "shm-size", "ulimit")
+// declareSecurity declares the flags about rights.
+func (f *runFlags) declareSecurity(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.readOnly, "read-only", false, "Make the root file system read-only")
 	fs.StringArrayVar(&f.capAdd, "cap-add", nil, "Add a `CAPABILITY`, or ALL (repeatable)")
 	fs.StringArrayVar(&f.capDrop, "cap-drop", nil, "Drop a `CAPABILITY`, or ALL (repeatable)")
@@ -120,13 +103,11 @@ type runRequest struct {
 func (f *runFlags) request(lookupEnv func(string) (string, bool)) (*runRequest, error) {
 	r := &runRequest{base: run.Config{
 		Dir: f.workdir, User: f.user, GroupAdd: f.groupAdd,
-		Hostname: f.hostname, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOption,
 		ReadOnly: f.readOnly, Privileged: f.privileged, CapAdd: f.capAdd, CapDrop: f.capDrop,
-		CPUs: f.cpus, CPUShares: f.cpuShares, CPUSetCPUs: f.cpusetCPUs, PidsLimit: f.pidsLimit,
-		Terminal: f.terminal,
+		PidsLimit: f.pidsLimit, Terminal: f.terminal,
 	}}
 	r.env = func(image []string) ([]string, error) { return environment(image, f.envFiles, f.env, lookupEnv) }
-	steps := []func(*runRequest) error{f.names, f.networking, f.limits, f.security, f.allMounts}
+	steps := []func(*runRequest) error{f.names, f.networking, f.security, f.allMounts}
 	for _, step := range steps {
 		if err := step(r); err != nil {
 			return nil, err
@@ -179,65 +160,7 @@ func (f *runFlags) networking(r *runRequest) error {
 	default:
 		return fmt.Errorf("network %q is not supported yet: use host or none", f.network)
 	}
-	for _, entry := range f.addHost {
-		name, ip, found := strings.Cut(entry, "=")
-		if !found {
-			name, ip, found = strings.Cut(entry, ":")
-		}
-		ip = strings.Trim(ip, "[]")
-		if _, err := netip.ParseAddr(ip); !found || name == "" || err != nil && ip != "host-gateway" {
-			return fmt.Errorf("invalid host entry %q: want NAME:IP", entry)
-		}
-		r.base.ExtraHosts = append(r.base.ExtraHosts, name+":"+ip)
-	}
-	for _, ip := range f.dns {
-		if _, err := netip.ParseAddr(ip); err != nil {
-			return fmt.Errorf("invalid name server %q: want an IP address", ip)
-		}
-		r.base.DNS = append(r.base.DNS, ip)
-	}
-	return nil
-}
-
-func (f *runFlags) limits(r *runRequest) error {
-	for _, size := range []struct {
-		flag, value string
-		to          *int64
-	}{
-		{"memory", f.memory, &r.base.Memory},
-		{"memory-swap", f.memorySwap, &r.base.MemorySwap},
-		{"shm-size", f.shmSize, &r.base.ShmSize},
-	} {
-		if size.value == "" {
-			continue
-		}
-		if size.flag == "memory-swap" && size.value == "-1" {
-			*size.to = -1
-			continue
-		}
-		n, err := units.RAMInBytes(size.value)
-		if err != nil || n <= 0 {
-			return fmt.Errorf("invalid --%s %q: want a size such as 512m or 2g", size.flag, size.value)
-		}
-		*size.to = n
-	}
-	if f.memorySwap != "" && f.memory == "" {
-		return errors.New("--memory-swap needs --memory as well")
-	}
-	if m := r.base.MemorySwap; m > 0 && m < r.base.Memory {
-		return errors.New("--memory-swap is memory and swap together: it can't be less than --memory")
-	}
-	if f.cpus < 0 {
-		return fmt.Errorf("invalid --cpus %v: want a positive number", f.cpus)
-	}
-	for _, value := range f.ulimits {
-		u, err := units.ParseUlimit(value)
-		if err != nil {
-			return fmt.Errorf("invalid --ulimit %q: %w", value, err)
-		}
-		r.base.Ulimits = append(r.base.Ulimits, run.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
-	}
-	return nil
+	return f.containerFlags.apply(&r.base)
 }
 
 func (f *runFlags) security(r *runRequest) error {

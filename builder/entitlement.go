@@ -1,0 +1,91 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"cooper/dockerfile"
+	"cooper/run"
+)
+
+// What Options.Allow may list, as BuildKit calls it.
+const (
+	AllowNetworkHost = "network.host"
+	AllowInsecure    = "security.insecure"
+	AllowDevice      = "device"
+)
+
+// insecure is what RUN --security says to run a step privileged.
+const insecure = "insecure"
+
+// entitled finds steps that need what o does not allow, before anything runs.
+// The host's network needs nothing: it is the default.
+func (o *Options) entitled(p *dockerfile.Plan) error {
+	for _, s := range p.Stages {
+		for _, st := range s.Steps {
+			op, ok := st.Op.(*dockerfile.Run)
+			if !ok {
+				continue
+			}
+			if err := o.allows(op); err != nil {
+				return &dockerfile.Error{File: o.DockerfileName, Source: o.Dockerfile, Location: st.Location, Err: err}
+			}
+		}
+	}
+	return nil
+}
+
+func (o *Options) allows(op *dockerfile.Run) error {
+	if op.Security == insecure && !slices.Contains(o.Allow, AllowInsecure) {
+		return fmt.Errorf("%s is not allowed (RUN --security=insecure needs --allow %[1]s)", AllowInsecure)
+	}
+	for _, d := range op.Devices {
+		if isPath(d.Name) && !slices.Contains(o.Allow, AllowDevice) && !slices.Contains(o.Allow, AllowDevice+"="+d.Name) {
+			return fmt.Errorf("device %s is not allowed (RUN --device needs --allow device=%[1]s)", d.Name)
+		}
+	}
+	return nil
+}
+
+func isPath(device string) bool { return strings.HasPrefix(device, "/") }
+
+// addDevices gives the step the devices that it names by path. Other names are
+// those of the Container Device Interface, of which no registry is read: such
+// a device is not there, and like any that isn't only missed when required.
+func (m *mounts) addDevices(devices []dockerfile.Device) error {
+	for _, d := range devices {
+		err := fmt.Errorf("device %s: CDI names are not known here, use a path such as /dev/fuse", d.Name)
+		if isPath(d.Name) {
+			_, err = os.Stat(d.Name)
+		}
+		switch {
+		case err == nil:
+			m.devices = append(m.devices, run.Device{Host: d.Name})
+		case d.Required:
+			return fmt.Errorf("required --device: %w", err)
+		case isPath(d.Name) && !errors.Is(err, os.ErrNotExist):
+			return fmt.Errorf("--device: %w", err)
+		}
+	}
+	return nil
+}
+
+// namedRun is a RUN with the names its container knows, which as with BuildKit
+// are part of its identity.
+type namedRun struct {
+	*dockerfile.Run
+	ExtraHosts []string `json:",omitempty"`
+	Host       string   `json:",omitempty"`
+}
+
+// named is op as its key is made from.
+func (o *Options) named(op dockerfile.Op) dockerfile.Op {
+	r, ok := op.(*dockerfile.Run)
+	if !ok || len(o.Container.ExtraHosts) == 0 && o.Container.Hostname == "" {
+		return op
+	}
+	return namedRun{Run: r, ExtraHosts: o.Container.ExtraHosts, Host: o.Container.Hostname}
+}
