@@ -2,8 +2,12 @@ package layers
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -49,13 +53,20 @@ func (s *Store) CreateImage(ctx context.Context, o ImageOptions) (Image, error) 
 	if err != nil {
 		return Image{}, fmt.Errorf("create image %s: %w", id, err)
 	}
+	data := imageData(docs.Config, docs.Manifest, o)
 	if !exists {
-		if img, err = s.store.CreateImage(id, nil, o.Layer, "", imageData(docs.Config, docs.Manifest, o)); errors.Is(err, storage.ErrDuplicateID) {
-			img, err = s.store.Image(id)
-		}
-		if err != nil {
+		if err := s.writeAhead(id, data); err != nil {
 			return Image{}, fmt.Errorf("create image %s: %w", id, err)
 		}
+		if img, err = s.store.CreateImage(id, nil, o.Layer, "", data); errors.Is(err, storage.ErrDuplicateID) {
+			img, err = s.store.Image(id)
+		}
+	}
+	if err == nil {
+		err = s.completeImage(img, data)
+	}
+	if err != nil {
+		return Image{}, fmt.Errorf("create image %s: %w", id, err)
 	}
 	if err := s.pin(o.Layer); err != nil {
 		return Image{}, fmt.Errorf("create image %s: %w", id, err)
@@ -69,6 +80,49 @@ func (s *Store) CreateImage(ctx context.Context, o ImageOptions) (Image, error) 
 		}
 	}
 	return s.image(img, s.layerSize)
+}
+
+// writeAhead puts an image's documents where the storage library will put them once
+// more. The library saves the image's record before its documents, so that a
+// process killed in between would leave an image that neither we nor podman could
+// read; this way they are there before the record is.
+func (s *Store) writeAhead(id string, o *storage.ImageOptions) error {
+	dir := filepath.Join(s.Root(), s.DriverName()+"-images", id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, d := range o.BigData {
+		if err := os.WriteFile(filepath.Join(dir, documentName(d.Key)), d.Data, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// documentName is the file name that the storage library gives to a document of an
+// image: its key, or, if that has unusual characters, the key in base64.
+func documentName(key string) string {
+	for _, c := range key {
+		if c != '.' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+			return "=" + base64.StdEncoding.EncodeToString([]byte(key))
+		}
+	}
+	return key
+}
+
+// completeImage adds the documents that the image's record does not name, because
+// the process that made it was killed.
+func (s *Store) completeImage(img *storage.Image, o *storage.ImageOptions) error {
+	for _, d := range o.BigData {
+		if slices.Contains(img.BigDataNames, d.Key) {
+			continue
+		}
+		digestOf := func([]byte) (digest.Digest, error) { return d.Digest, nil }
+		if err := s.store.SetImageBigData(img.ID, d.Key, d.Data, digestOf); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // imageData lays the documents out where containers/image looks for them: the

@@ -113,6 +113,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	// We never shift ids. To find out whether it could, the library forks this
+	// process without executing anything; should we be killed just then, the
+	// fork lives on and holds our locks for ever.
+	os.Setenv("_CONTAINERS_OVERLAY_DISABLE_IDMAP", "yes")
 	s, err := open(so)
 	if err == nil {
 		return s, nil

@@ -54,6 +54,9 @@ func sweepDir(dir, lock string, try func(fd int) error) error {
 func sweepArea(path, lock string, try func(fd int) error) error {
 	f, err := os.OpenFile(filepath.Join(path, lock), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
+		if committed(path) {
+			return os.RemoveAll(path)
+		}
 		// Just being made or removed, unless it has been so for long.
 		if info, err := os.Stat(path); err != nil || time.Since(info.ModTime()) < sweepAge {
 			return nil
@@ -68,6 +71,17 @@ func sweepArea(path, lock string, try func(fd int) error) error {
 		return nil // in use
 	}
 	return os.RemoveAll(path)
+}
+
+// committed reports whether the upper directory of a staging directory of ours has
+// become a layer: only the rest is there, which its process did not live to remove.
+func committed(path string) bool {
+	_, err := os.Lstat(filepath.Join(path, "dir"))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, err = os.Lstat(filepath.Join(path, "work"))
+	return err == nil
 }
 
 // tryRecordLock locks as the storage library does.
