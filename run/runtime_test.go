@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"cooper/layers"
+	_ "cooper/layers/rootless" // the user tests start in a namespace
 	"cooper/run/internal/spawn"
 )
 
