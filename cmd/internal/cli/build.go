@@ -35,6 +35,7 @@ type buildFlags struct {
 	call          string
 	check         bool
 	outputFlags
+	timeFlags
 	secretFlags
 	stepFlags
 }
@@ -97,6 +98,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print only the image ID")
 	fs.BoolVar(&f.check, "check", false, "Check the Dockerfile and build nothing; the exit status is 1 if there are warnings")
 	fs.StringVar(&f.call, "call", "build", "Instead of building answer `CALL`: check, outline or targets, with ,format=json as JSON")
+	f.timeFlags.declare(fs)
 	f.secretFlags.declare(fs)
 	f.outputFlags.declare(fs)
 	f.stepFlags.declare(fs)
@@ -145,6 +147,9 @@ func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Opt
 		return o, err
 	}
 	if o.BuildArgs, err = buildArgMap(f.buildArgs, lookupEnv); err != nil {
+		return o, err
+	}
+	if err = f.timeFlags.apply(&o, lookupEnv); err != nil {
 		return o, err
 	}
 	if o.Labels, err = pairs("label", f.labels); err != nil {
