@@ -94,7 +94,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	pullFlag(fs, &f.pull, "Fetch base images: missing, always, never or newer (default missing, without a `POLICY` always)")
 	fs.StringVar(&f.platform, "platform", "", "Build for `OS/ARCH[/VARIANT]` (default this machine's)")
 	fs.StringVar(&f.network, "network", "", "Network of RUN steps: `MODE` host or none (default host)")
-	fs.StringVar(&f.progress, "progress", "auto", "Show progress: `TYPE` auto, plain, tty or quiet")
+	fs.StringVar(&f.progress, "progress", "auto", "Show progress: `TYPE` auto, plain, tty, quiet or rawjson")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print only the image ID")
 	fs.BoolVar(&f.check, "check", false, "Check the Dockerfile and build nothing; the exit status is 1 if there are warnings")
 	fs.StringVar(&f.call, "call", "build", "Instead of building answer `CALL`: check, outline or targets, with ,format=json as JSON")

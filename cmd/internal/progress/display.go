@@ -19,10 +19,11 @@ type Mode string
 // The modes. The zero Mode is Auto: TTY where the output is a terminal that
 // can move its cursor, Plain elsewhere.
 const (
-	Auto  Mode = "auto"
-	Plain Mode = "plain"
-	TTY   Mode = "tty"
-	Quiet Mode = "quiet"
+	Auto    Mode = "auto"
+	Plain   Mode = "plain"
+	TTY     Mode = "tty"
+	Quiet   Mode = "quiet"
+	RawJSON Mode = "rawjson"
 )
 
 // ParseMode reads the value of --progress.
@@ -30,10 +31,10 @@ func ParseMode(s string) (Mode, error) {
 	switch m := Mode(s); m {
 	case "":
 		return Auto, nil
-	case Auto, Plain, TTY, Quiet:
+	case Auto, Plain, TTY, Quiet, RawJSON:
 		return m, nil
 	}
-	return "", fmt.Errorf("invalid progress type %q: want auto, plain, tty or quiet", s)
+	return "", fmt.Errorf("invalid progress type %q: want auto, plain, tty, quiet or rawjson", s)
 }
 
 // Options choose how a Display looks.
@@ -97,6 +98,8 @@ func newRenderer(w *os.File, m Mode, o Options) renderer {
 	switch m {
 	case Quiet:
 		return nil
+	case RawJSON:
+		return newRawJSON(w)
 	case TTY:
 		size := func() (int, int) { return terminalSize(w) }
 		return newScreen(w, size, o.Title, !o.NoColor && os.Getenv("NO_COLOR") == "")
