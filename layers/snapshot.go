@@ -106,12 +106,13 @@ type area interface {
 // Snapshot is a writable directory on top of a parent. It is used by one
 // goroutine at a time and ends with Commit or Remove.
 type Snapshot struct {
-	store  *Store
-	parent Parent
-	lower  []dir // top first
-	area   area
-	root   Entry     // the root directory as it was made
-	limit  time.Time // of modification times; zero = none, see Clamp
+	store    *Store
+	parent   Parent
+	lower    []dir // top first
+	area     area
+	root     Entry     // the root directory as it was made
+	detached bool      // see Detach
+	limit    time.Time // of modification times; zero = none, see Clamp
 
 	mu     sync.Mutex
 	stream *stream // the finished tar of upper, when Write made it on the way
@@ -234,7 +235,7 @@ func (sn *Snapshot) Upper() string { return sn.area.upper() }
 // caller closes it.
 func (sn *Snapshot) View() (*View, error) {
 	dirs := []dir{{path: sn.area.upper()}}
-	if sn.store.overlay {
+	if sn.store.overlay && !sn.detached {
 		dirs = append(dirs, sn.lower...)
 	}
 	return sn.store.view(dirs)
