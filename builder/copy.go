@@ -141,6 +141,9 @@ func (w *copyWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (dige
 	if err := w.load(ctx); err != nil {
 		return "", err
 	}
+	if linked(w.op) {
+		sn.Detach()
+	}
 	view, err := sn.View()
 	if err != nil {
 		return "", err

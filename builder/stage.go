@@ -241,6 +241,9 @@ func (s *stage) layerStep(ctx context.Context, v *vertex, st *dockerfile.Step) (
 	if err != nil {
 		return outcome{size: -1}, err
 	}
+	if linked(st.Op) && s.b.Store.DriverName() == "overlay" {
+		return s.linkStep(ctx, v, w, st.Op)
+	}
 	step, err := stepKey(s.at.key, s.o.named(st.Op))
 	if err != nil {
 		return outcome{size: -1}, err
