@@ -22,6 +22,7 @@ type build struct {
 	sources   *sources
 	flights   flights
 	elsewhere *elsewhere
+	jobs      jobs
 	runs      bool // some step runs a process
 	// epoch is SOURCE_DATE_EPOCH; zero is none.
 	epoch time.Time
@@ -51,6 +52,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	}
 	bd.sources = newSources(bd)
 	bd.elsewhere = newElsewhere(bd)
+	bd.jobs = newJobs(o.Jobs)
 	bd.setEpoch(plan)
 	defer bd.elsewhere.close()
 	defer bd.sources.close()

@@ -87,6 +87,15 @@ type Options struct {
 	// count. ExtraHosts and Hostname belong to the identity of a step, the
 	// others don't.
 	Container run.Config
+	// Overlays are directories of the host that RUN steps see and may
+	// change; changes are thrown away.
+	Overlays []Overlay
+	// Jobs bounds how many steps run at once; 0 is no bound.
+	Jobs int
+	// NoCacheFilter names stages all whose steps run.
+	NoCacheFilter []string
+	// OmitHistory leaves the history out of the image's config.
+	OmitHistory bool
 	// Allow lists what RUN steps may do that could hurt the host:
 	// AllowInsecure, AllowDevice or "device=PATH". AllowNetworkHost is
 	// taken, but nothing needs it.
@@ -105,6 +114,9 @@ type Options struct {
 	// Format is that of the manifest: "oci" or "docker". "" is oci.
 	Format string
 }
+
+// Overlay is a directory of the host shown in RUN steps at Target.
+type Overlay struct{ Source, Target string }
 
 // PullPolicy says when a base image is fetched from its registry.
 type PullPolicy string

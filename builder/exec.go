@@ -85,6 +85,14 @@ func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (_ dig
 // error; the caller closes it.
 func (w *runWork) mounts(ctx context.Context, view *layers.View) (*mounts, error) {
 	m := &mounts{bd: w.bd, view: view, files: map[string]run.File{}}
+	for _, v := range w.bd.o.Overlays {
+		sn, err := w.bd.b.Store.PrepareDir(ctx, v.Source)
+		if err != nil {
+			return m, fmt.Errorf("volume %s: %w", v.Source, err)
+		}
+		m.release = append(m.release, sn.Remove)
+		m.trees = append(m.trees, run.Tree{Target: v.Target, Rootfs: sn.Rootfs(), Path: ".", Dir: true})
+	}
 	for _, spec := range w.op.Mounts {
 		if err := m.add(ctx, spec); err != nil {
 			return m, err

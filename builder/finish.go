@@ -28,6 +28,9 @@ func (bd *build) finish(ctx context.Context) (layers.ImageOptions, error) {
 	config.History = target.timedHistory(bd.now())
 	bd.clampHistory(config.History)
 	created := lastCreated(config.History, bd.now())
+	if bd.o.OmitHistory {
+		config.History = nil
+	}
 	config.Created = &created
 	return layers.ImageOptions{
 		Names: bd.o.Tags, Layer: top.ID, Config: config, Created: created,

@@ -160,6 +160,10 @@ func (s *stage) step(ctx context.Context, st *dockerfile.Step) error {
 	if err := s.await(ctx, st.Op); err != nil {
 		return err
 	}
+	if err := s.jobs.enter(ctx); err != nil {
+		return err
+	}
+	defer s.jobs.leave()
 	v := s.report.start(st.Name)
 	out, err := s.layerStep(ctx, v, st)
 	if err == nil {
@@ -249,7 +253,7 @@ func (s *stage) layerStep(ctx context.Context, v *vertex, st *dockerfile.Step) (
 		return outcome{size: -1}, err
 	}
 	step = s.timed(step, st.Op)
-	if w.lazy() && (s.o.NoCache || !s.seen(step)) {
+	if w.lazy() && (s.noCache() || !s.seen(step)) {
 		return s.make(ctx, v, w, step, "")
 	}
 	in, err := w.inputs(ctx)
@@ -267,7 +271,7 @@ func (s *stage) layerStep(ctx context.Context, v *vertex, st *dockerfile.Step) (
 
 // lookup finds the record of a step done before.
 func (s *stage) lookup(key layers.Key) (outcome, bool) {
-	if s.o.NoCache {
+	if s.noCache() {
 		return outcome{}, false
 	}
 	rec, ok := s.b.Store.Lookup(key)

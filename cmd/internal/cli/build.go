@@ -13,7 +13,6 @@ import (
 	"cooper/builder"
 	"cooper/builder/output"
 	"cooper/cmd/internal/progress"
-	"cooper/registry"
 	"cooper/run"
 )
 
@@ -38,6 +37,7 @@ type buildFlags struct {
 	timeFlags
 	secretFlags
 	stepFlags
+	buildahFlags buildahFlags
 }
 
 const buildExample = `
@@ -102,6 +102,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	f.secretFlags.declare(fs)
 	f.outputFlags.declare(fs)
 	f.stepFlags.declare(fs)
+	f.buildahFlags.declare(fs)
 }
 
 // request is what --call and --check ask for.
@@ -177,7 +178,10 @@ func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Opt
 			return o, fmt.Errorf("invalid platform %q: want OS/ARCH[/VARIANT], such as linux/arm64", f.platform)
 		}
 	}
-	return o, f.stepFlags.apply(&o)
+	if err := f.stepFlags.apply(&o); err != nil {
+		return o, err
+	}
+	return o, f.buildahFlags.apply(&o)
 }
 
 // buildArgMap reads --build-arg values. A name alone takes the value of the
@@ -255,9 +259,18 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 	defer stopAgents()
 	runtime := run.NewRuntime(run.RuntimeOptions{})
 	defer runtime.Close()
-	display := progress.New(e.Stderr, progress.Options{Mode: mode})
+	client, err := f.buildahFlags.client(store)
+	if err != nil {
+		return err
+	}
+	log, closeLog, err := f.buildahFlags.log(e.Stderr)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	display := progress.New(log, progress.Options{Mode: mode})
 	defer display.Close()
-	b := &builder.Builder{Store: store, Registry: &registry.Client{Store: store}, Runtime: runtime, Events: display.Event, Stdout: e.Stdout}
+	b := &builder.Builder{Store: store, Registry: client, Runtime: runtime, Events: display.Event, Stdout: e.Stdout}
 	src := &sources{env: e, builder: b, o: &o, file: f.file, ignoreFile: f.ignoreFile}
 	defer src.close() // what stays is swept by the next build
 	if err := src.read(ctx, contextArg); err != nil {

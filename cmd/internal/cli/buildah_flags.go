@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"cooper/builder"
+	"cooper/layers"
+	"cooper/registry"
+)
+
+// buildahFlags are the flags of build that buildah and podman have and docker
+// has not, and those without effect that scripts give to any of them.
+type buildahFlags struct {
+	registry                        registryFlags
+	registriesConf, signaturePolicy string
+	volumes                         []string
+	buildArgFiles                   []string
+	jobs                            int
+	layers, rm, skipUnused          bool
+	isolation                       string
+	logFile                         string
+	omitHistory                     bool
+	noCacheFilter                   []string
+}
+
+func (f *buildahFlags) declare(fs *pflag.FlagSet) {
+	f.registry.declare(fs)
+	f.registry.declareCreds(fs)
+	fs.StringVar(&f.registriesConf, "registries-conf", "", "Read `FILE` instead of the system's registries.conf")
+	fs.StringVar(&f.signaturePolicy, "signature-policy", "", "Read `FILE` instead of the system's policy.json")
+	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "Bind a directory or file in RUN steps: `SOURCE:DESTINATION[:ro|O]`, with O changes are thrown away (repeatable)")
+	fs.StringArrayVar(&f.buildArgFiles, "build-arg-file", nil, "Set ARGs from `FILE`, NAME=VALUE in each line (repeatable)")
+	fs.IntVar(&f.jobs, "jobs", 0, "Run at most `N` steps at once (default no limit)")
+	fs.BoolVar(&f.layers, "layers", true, "Use the cache and keep the layers of steps there")
+	fs.StringArrayVar(&f.noCacheFilter, "no-cache-filter", nil, "Run every step of `STAGE`, whatever the cache holds (repeatable)")
+	fs.StringVar(&f.isolation, "isolation", "", "Isolate steps: `TYPE` default, oci or rootless, which are the same here")
+	fs.StringVar(&f.logFile, "logfile", "", "Write the progress to `FILE`")
+	fs.BoolVar(&f.omitHistory, "omit-history", false, "Leave the history out of the image's config")
+	fs.BoolVar(&f.skipUnused, "skip-unused-stages", true, "Build only stages that the target needs")
+	fs.BoolVar(&f.rm, "rm", true, "Keep no containers of steps (they never are)")
+	for _, name := range []string{"force-rm", "compress", "disable-content-trust"} {
+		fs.Bool(name, false, "Without effect")
+		fs.Lookup(name).Hidden = true
+	}
+	for _, name := range []string{"isolation", "skip-unused-stages", "rm", "layers"} {
+		fs.Lookup(name).Hidden = true
+	}
+}
+
+// apply puts the flags into o.
+func (f *buildahFlags) apply(o *builder.Options) error {
+	switch f.isolation {
+	case "", "default", "oci", "rootless":
+	case "chroot":
+		return errors.New("--isolation=chroot is not supported: steps always run in containers")
+	default:
+		return fmt.Errorf("invalid isolation %q: want default, oci or rootless", f.isolation)
+	}
+	switch {
+	case !f.rm:
+		return errors.New("--rm=false is not supported: containers of steps are never kept")
+	case !f.skipUnused:
+		return errors.New("--skip-unused-stages=false is not supported yet: build each stage with --target")
+	case f.jobs < 0:
+		return fmt.Errorf("invalid --jobs %d: want a positive number, or 0 for no limit", f.jobs)
+	}
+	o.Jobs, o.OmitHistory = f.jobs, f.omitHistory
+	o.NoCache = o.NoCache || !f.layers
+	for _, list := range f.noCacheFilter {
+		o.NoCacheFilter = append(o.NoCacheFilter, strings.Split(list, ",")...)
+	}
+	for _, v := range f.volumes {
+		if err := f.volume(o, v); err != nil {
+			return err
+		}
+	}
+	return f.argFiles(o)
+}
+
+// volume adds a value of --volume.
+func (f *buildahFlags) volume(o *builder.Options, value string) error {
+	parts := strings.Split(value, ":")
+	overlay := false
+	if len(parts) == 3 {
+		options := strings.Split(parts[2], ",")
+		if overlay = slices.Contains(options, "O"); overlay {
+			options = slices.DeleteFunc(options, func(s string) bool { return s == "O" })
+			parts[2] = strings.Join(append(options, "rw"), ",")
+		}
+	}
+	m, err := parseVolume(strings.Join(parts, ":"))
+	switch {
+	case err != nil:
+		return err
+	case m.anonymous:
+		return fmt.Errorf("invalid volume %q: want SOURCE:DESTINATION", value)
+	}
+	info, err := os.Stat(m.Source)
+	if err != nil {
+		return fmt.Errorf("invalid volume %q: %w", value, err)
+	}
+	if !overlay {
+		o.Container.Mounts = append(o.Container.Mounts, m.Mount)
+		return nil
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("invalid volume %q: O needs a directory", value)
+	}
+	o.Overlays = append(o.Overlays, builder.Overlay{Source: m.Source, Target: filepath.Clean(m.Destination)})
+	return nil
+}
+
+// argFiles adds the build arguments of files; those of --build-arg win.
+func (f *buildahFlags) argFiles(o *builder.Options) error {
+	given := make(map[string]string)
+	for _, name := range f.buildArgFiles {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("build argument file: %w", err)
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimSpace(line)
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			key, value, found := strings.Cut(line, "=")
+			if !found || key == "" {
+				return fmt.Errorf("build argument file %s: invalid line %q: want NAME=VALUE", name, line)
+			}
+			given[key] = value
+		}
+	}
+	for key, value := range given {
+		if _, ok := o.BuildArgs[key]; !ok {
+			o.BuildArgs[key] = value
+		}
+	}
+	return nil
+}
+
+// client returns the client for the images of the build.
+func (f *buildahFlags) client(store *layers.Store) (*registry.Client, error) {
+	c, err := f.registry.client(store)
+	if err == nil {
+		c.RegistriesConf, c.SignaturePolicy = f.registriesConf, f.signaturePolicy
+	}
+	return c, err
+}
+
+// log is where the progress goes: stderr or --logfile. The caller closes it.
+func (f *buildahFlags) log(stderr *os.File) (*os.File, func() error, error) {
+	if f.logFile == "" {
+		return stderr, func() error { return nil }, nil
+	}
+	file, err := os.Create(f.logFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("log file: %w", err)
+	}
+	return file, file.Close, nil
+}

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"cooper/builder"
+	"cooper/run"
+)
+
+func TestBuildahOptions(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "args")
+	if err := os.WriteFile(file, []byte("# comment\nA=file\n\nB=two=2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		want builder.Options
+		fail string // part of the error
+	}{
+		{"volumes", []string{"-v", dir + ":/a:ro,z", "-v", dir + ":/b:O"}, builder.Options{
+			Container: run.Config{Mounts: []specs.Mount{{Type: "bind", Source: dir, Destination: "/a", Options: []string{"rbind", "ro"}}}},
+			Overlays:  []builder.Overlay{{Source: dir, Target: "/b"}},
+		}, ""},
+		{"arguments", []string{"--build-arg-file", file, "--build-arg", "A=flag"}, builder.Options{BuildArgs: map[string]string{"A": "flag", "B": "two=2"}}, ""},
+		{"schedule", []string{"--jobs=2", "--no-cache-filter=a,b", "--no-cache-filter", "c", "--omit-history"}, builder.Options{Jobs: 2, NoCacheFilter: []string{"a", "b", "c"}, OmitHistory: true}, ""},
+		{"layers", []string{"--layers=false"}, builder.Options{NoCache: true}, ""},
+		{"without effect", []string{"--layers", "--rm", "--force-rm", "--compress", "--isolation=oci", "--skip-unused-stages", "--disable-content-trust"}, builder.Options{}, ""},
+		{"chroot", []string{"--isolation", "chroot"}, builder.Options{}, "--isolation=chroot is not supported"},
+		{"containers kept", []string{"--rm=false"}, builder.Options{}, "--rm=false is not supported"},
+		{"all stages", []string{"--skip-unused-stages=false"}, builder.Options{}, "not supported yet"},
+		{"negative jobs", []string{"--jobs=-1"}, builder.Options{}, "invalid --jobs -1"},
+		{"owner of volume", []string{"-v", dir + ":/a:U"}, builder.Options{}, `option "U" is not supported yet`},
+		{"missing volume", []string{"-v", dir + "/no:/a"}, builder.Options{}, "no such file"},
+		{"anonymous volume", []string{"-v", "/a"}, builder.Options{}, "want SOURCE:DESTINATION"},
+		{"overlay of a file", []string{"-v", file + ":/a:O"}, builder.Options{}, "O needs a directory"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var f buildFlags
+			if _, err := parse(t, f.declare, c.args); err != nil {
+				t.Fatal(err)
+			}
+			got, err := f.options(lookup)
+			if !failsWith(err, c.fail) {
+				t.Fatalf("options(%q) fails with %v, want %q", c.args, err, c.fail)
+			}
+			if err != nil {
+				return
+			}
+			c.want.Pull = builder.PullMissing
+			if diff := cmp.Diff(c.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("options(%q) (-want +got):\n%s", c.args, diff)
+			}
+		})
+	}
+}
