@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
@@ -12,6 +13,11 @@ type Constructor func(e *Env) *cobra.Command
 
 // Main runs a command with this process's arguments and exits with its status.
 func Main(c Constructor) {
+	if os.Getenv("GOGC") == "" {
+		// Commands end soon and need little memory: collecting it less
+		// often makes short ones a tenth faster.
+		debug.SetGCPercent(400)
+	}
 	os.Exit(Execute(context.Background(), NewEnv(), c, os.Args[1:]))
 }
 
