@@ -80,6 +80,7 @@ func TestKill(t *testing.T) {
 				t.Errorf("Close: %v", err)
 			}
 			age(t, filepath.Join(s.Root(), "overlay/staging"))
+			age(t, filepath.Join(s.Root(), "cooper/areas"))
 			if again, err = Open(context.Background(), o); err != nil {
 				t.Fatal(err)
 			}

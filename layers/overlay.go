@@ -75,14 +75,27 @@ func (s *Store) newOverlayArea() (area, error) {
 		}
 		a := &overlayArea{s: s, out: out, tar: d.tar, staging: d.dir}
 		ownAreas.Store(a.staging, nil)
-		for _, name := range []string{"work", "empty"} {
-			if err := os.Mkdir(filepath.Join(a.staging, name), 0o700); err != nil {
-				return nil, errors.Join(err, a.remove())
-			}
+		if err = a.furnish(); err == nil {
+			return a, nil
 		}
-		return a, nil
+		err = errors.Join(err, a.remove())
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
 	return nil, err
+}
+
+// furnish makes what an overlay mount needs beside the upper directory. The error
+// answers fs.ErrNotExist if somebody has swept the staging directory.
+func (a *overlayArea) furnish() error {
+	for _, name := range []string{"work", "empty"} {
+		if err := os.Mkdir(filepath.Join(a.staging, name), 0o700); err != nil {
+			return err
+		}
+	}
+	_, err := os.Lstat(a.upper())
+	return err
 }
 
 func (a *overlayArea) upper() string { return a.out.Target }

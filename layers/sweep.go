@@ -20,6 +20,9 @@ var ownAreas sync.Map
 // sweepAge is how long a directory may be without its lock file.
 const sweepAge = time.Minute
 
+// lockAge is how long a directory may have a lock file that nobody has locked.
+const lockAge = time.Second
+
 // sweep removes what processes that are gone have left: directories that they
 // had locked. It costs one or two directory listings when there is nothing.
 func (s *Store) sweep() error {
@@ -69,6 +72,10 @@ func sweepArea(path, lock string, try func(fd int) error) error {
 	defer f.Close()
 	if err := try(int(f.Fd())); err != nil {
 		return nil // in use
+	}
+	// Between making the lock file and locking it, its owner looks gone.
+	if info, err := os.Stat(path); err != nil || time.Since(info.ModTime()) < lockAge {
+		return nil
 	}
 	return os.RemoveAll(path)
 }
