@@ -107,6 +107,7 @@ func serve(socket, dir string) error {
 	r.handleSignals()
 	logrus.SetOutput(io.Discard)
 	logrus.AddHook(logHook{conn})
+	go warmCgroups()
 	if err := r.prepare(); err != nil {
 		return err
 	}
@@ -178,6 +179,9 @@ func (r *runner) handle(m *wire.Message) error {
 		if err := m.Decode(req); err != nil {
 			m.Close()
 			return err
+		}
+		if !req.NoCgroup {
+			go warmCgroups()
 		}
 		c := newContainer(r, req, m.Files)
 		r.mu.Lock()
