@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"cooper/builder/sshagent"
 	"cooper/dockerfile"
 )
 
@@ -63,7 +64,7 @@ func (m *mounts) ssh(spec dockerfile.Mount) error {
 		}
 		return fmt.Errorf("no agent %q; give it with --ssh %s", spec.ID, spec.ID)
 	}
-	dir, err := os.MkdirTemp("", "cooper-ssh-")
+	dir, err := sshagent.TempDir()
 	if err != nil {
 		return err
 	}

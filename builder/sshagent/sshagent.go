@@ -41,7 +41,7 @@ func Serve(paths ...string) (_ *Server, err error) {
 	if err := s.open(paths); err != nil {
 		return nil, err
 	}
-	if s.dir, err = os.MkdirTemp("", "cooper-agent-"); err != nil {
+	if s.dir, err = TempDir(); err != nil {
 		return nil, err
 	}
 	if s.listener, err = net.Listen("unix", s.Socket()); err != nil {
