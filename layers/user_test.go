@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"os/user"
@@ -31,7 +32,7 @@ func TestAsUser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	u, err := user.Lookup("tester")
+	u, err := user.Lookup(cmp.Or(os.Getenv("STAGE_USER"), "cooper-test"))
 	if err != nil {
 		t.Skip(err)
 	}
@@ -39,7 +40,7 @@ func TestAsUser(t *testing.T) {
 	for name, path := range map[string]string{"ranges": os.Getenv("PATH"), "single": "/nonexistent"} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command(exe, "-test.run=^(TestSnapshot|TestApply|TestUserNamespace|TestView|TestWrite|TestExtract)", "-test.v="+strconv.FormatBool(testing.Verbose()))
-			cmd.Env = []string{"PATH=" + path, "HOME=" + u.HomeDir, "USER=tester", "COOPER_TEST_IDS=" + name, "TMPDIR=/dev/shm"}
+			cmd.Env = []string{"PATH=" + path, "HOME=" + u.HomeDir, "USER=" + u.Username, "COOPER_TEST_IDS=" + name, "TMPDIR=/dev/shm"}
 			cmd.Dir = "/"
 			uid, _ := strconv.Atoi(u.Uid)
 			gid, _ := strconv.Atoi(u.Gid)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -112,7 +113,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	if os.Geteuid() != 0 || layers.Rootless() {
 		t.Skip("needs root to become somebody else; these tests run as an ordinary user already")
 	}
-	u, err := user.Lookup("tester")
+	u, err := user.Lookup(cmp.Or(os.Getenv("STAGE_USER"), "cooper-test"))
 	if err != nil {
 		t.Skip("no user tester: useradd -m tester")
 	}
@@ -136,7 +137,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	}
 	cmd := exec.Command(binary, "-test.run=^Test(Pull|Push|Config|Archive|Real|Interrupted|Auth|Write|Load|Login)", "-test.short="+strconv.FormatBool(testing.Short()))
 	cmd.Dir = dir
-	cmd.Env = []string{"HOME=" + u.HomeDir, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "USER=tester"}
+	cmd.Env = []string{"HOME=" + u.HomeDir, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "USER=" + u.Username}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("as tester: %v\n%s", err, out)

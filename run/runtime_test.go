@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -39,9 +40,9 @@ func TestAsUser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long")
 	}
-	u, err := user.Lookup("tester")
+	u, err := user.Lookup(cmp.Or(os.Getenv("STAGE_USER"), "cooper-test"))
 	if err != nil {
-		t.Skip("no user tester:", err)
+		t.Skip("no ordinary user, see scripts/testuser:", err)
 	}
 	uid, _ := strconv.Atoi(u.Uid)
 	gid, _ := strconv.Atoi(u.Gid)
@@ -55,7 +56,7 @@ func TestAsUser(t *testing.T) {
 			cmd := exec.Command("/proc/self/fd/3", "-test.v")
 			cmd.Args[0] = "run.test"
 			cmd.ExtraFiles = []*os.File{exe}
-			cmd.Env = []string{"PATH=" + path, "HOME=" + u.HomeDir, "USER=tester", envUserTest + "=" + name}
+			cmd.Env = []string{"PATH=" + path, "HOME=" + u.HomeDir, "USER=" + u.Username, envUserTest + "=" + name}
 			cmd.Dir = "/"
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 			out, err := cmd.CombinedOutput()
