@@ -30,7 +30,7 @@ func execute(t *testing.T, dir string, c Constructor, args ...string) (stdout, s
 		t.Cleanup(func() { f.Close() })
 		return f
 	}
-	e := &Env{Stdin: open("in"), Stdout: open("out"), Stderr: open("err"), LookupEnv: lookup}
+	e := &Env{Stdin: open("in"), Stdout: open("out"), Stderr: open("err"), LookupEnv: lookup, stay: true}
 	status = Execute(context.Background(), e, c, args)
 	read := func(name string) string {
 		text, err := os.ReadFile(filepath.Join(tmp, name))

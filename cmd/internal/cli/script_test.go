@@ -60,7 +60,7 @@ func commands(t *testing.T) string {
 	}
 	for _, name := range []string{"build", "run", "cooper"} {
 		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
-			t.Skipf("no commands to test, make build makes them: %v", err)
+			t.Fatalf("no commands to test, make build makes them: %v", err)
 		}
 	}
 	return bin
@@ -72,7 +72,7 @@ func bases(t *testing.T, bin string) string {
 	t.Helper()
 	script := filepath.Join(filepath.Dir(bin), "scripts", "bases")
 	if out, err := exec.Command(script, "busybox-base").CombinedOutput(); err != nil {
-		t.Skipf("no base image: %v\n%s", err, out)
+		t.Fatalf("no base image: %v\n%s", err, out)
 	}
 	out, err := exec.Command(script, "-p", "busybox-base").Output()
 	if err != nil {
