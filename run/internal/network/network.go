@@ -1,0 +1,90 @@
+// Package network gives containers network namespaces of their own: bridges,
+// published ports, and the names of other containers.
+package network
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Network is a network that containers can be on, as network create makes it.
+type Network struct {
+	Name string
+	// ID is 64 hexadecimal digits.
+	ID string
+	// Driver is "bridge".
+	Driver string
+	// Bridge is the interface's name on the host.
+	Bridge  string
+	Subnet  netip.Prefix
+	Gateway netip.Addr
+	// IPRange is where addresses are chosen from; the zero Prefix means all
+	// of Subnet.
+	IPRange netip.Prefix `json:",omitzero"`
+	// Subnet6 and Gateway6 are set when IPv6 was asked for.
+	Subnet6  netip.Prefix `json:",omitzero"`
+	Gateway6 netip.Addr   `json:",omitzero"`
+	// Internal networks have no way out.
+	Internal bool
+	// NoDNS leaves names to the host's name servers.
+	NoDNS   bool
+	Labels  map[string]string
+	Options map[string]string
+	Created time.Time
+}
+
+// Request asks for a container's network namespace.
+type Request struct {
+	// ID, Name and Hostname are the container's.
+	ID, Name, Hostname string
+	// Attachments are the networks, the default route's first.
+	Attachments []Attachment
+	Ports       []Port
+	// DNS are name servers to ask instead of the host's.
+	DNS []string
+	// RunDir is for files that need not outlive a boot.
+	RunDir string
+	// Rootless: this process is in a user's namespace and has no rights over
+	// the host's network.
+	Rootless bool
+}
+
+// Attachment is a container's place on a network.
+type Attachment struct {
+	Network Network
+	Aliases []string
+	// IP, IP6 and MAC are chosen when they are not given.
+	IP, IP6 netip.Addr `json:",omitzero"`
+	MAC     string
+}
+
+// Port publishes one port of a container on the host.
+type Port struct {
+	// HostIP is where the host listens; the zero Addr means everywhere.
+	HostIP netip.Addr `json:",omitzero"`
+	// HostPort 0 means any free one.
+	HostPort, ContainerPort uint16
+	// Protocol is "tcp", "udp" or "sctp".
+	Protocol string
+}
+
+// Status is a container's place on a network once it has one.
+type Status struct {
+	Interface string
+	IP        netip.Prefix `json:",omitzero"`
+	Gateway   netip.Addr   `json:",omitzero"`
+	IP6       netip.Prefix `json:",omitzero"`
+	Gateway6  netip.Addr   `json:",omitzero"`
+	MAC       string
+	Aliases   []string
+}
+
+// Result says what a Request led to.
+type Result struct {
+	// Networks are by name.
+	Networks map[string]Status
+	// Ports have the host ports that were chosen.
+	Ports []Port
+	// Nameservers and Search go to resolv.conf.
+	Nameservers, Search []string
+}
