@@ -117,9 +117,9 @@ type PortMapping struct {
 // 5 s and 3.
 type HealthConfig struct {
 	// Test is the command line, without CMD or CMD-SHELL in front.
-	Test                                         []string
+	Test                                          []string
 	Interval, Timeout, StartPeriod, StartInterval time.Duration
-	Retries                                      int
+	Retries                                       int
 }
 
 // RestartPolicy says when a monitor starts its container again.
