@@ -64,10 +64,14 @@ func (p *planner) planStage(st *stage) (*Stage, error) {
 	}
 	for _, cmd := range st.commands {
 		d := &dispatcher{planner: p, stage: st, cmd: cmd, lint: p.lint.WithMergedConfigFromComments(cmd.Comments())}
+		if cmd.added {
+			d.lint = silent()
+		}
 		if err := d.dispatch(); err != nil {
 			return nil, p.file.fail(err, cmd.loc)
 		}
 	}
+	p.o.Edits.editResult(st)
 	planned.Platform = *st.platform
 	planned.Steps = st.steps
 	planned.Config = cloneConfig(st.config)
@@ -102,6 +106,7 @@ func (p *planner) begin(st *stage) {
 	if c.WorkingDir != "" {
 		c.WorkingDir = joinDir("/", c.WorkingDir)
 	}
+	p.o.Edits.editBase(st)
 }
 
 func (p *planner) beginImage(st *stage) {
@@ -147,6 +152,7 @@ func (p *planner) finish(config *dockerspec.DockerOCIImage) {
 			config.Config.Labels = map[string]string{}
 		}
 		maps.Copy(config.Config.Labels, p.o.Labels)
+		p.o.Edits.unsetLabels(config.Config.Labels)
 	}
 	if !p.implicit {
 		same := p.target.OS == config.OS && p.target.Architecture == config.Architecture
@@ -306,6 +312,9 @@ func (d *dispatcher) step(op Op, createdBy, text string, named bool) error {
 // metadata appends a step that only changed the config. By now the variables
 // may have other values than the instruction saw, so its text shows none.
 func (d *dispatcher) metadata(createdBy string) error {
+	if d.cmd.added {
+		return d.step(&Metadata{}, createdBy, createdBy, false)
+	}
 	return d.step(&Metadata{}, createdBy, upperName(d.source()), false)
 }
 

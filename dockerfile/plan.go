@@ -39,6 +39,10 @@ type PlanOptions struct {
 	Epoch *int64
 	// AllStages plans and checks also the stages that the target does not need.
 	AllStages bool
+	// BuildUnused makes the target need every stage above it.
+	BuildUnused bool
+	// Edits change what the Dockerfile says.
+	Edits Edits
 	// Outline asks for Plan.Outline.
 	Outline bool
 }

@@ -56,7 +56,8 @@ func TestPlan(t *testing.T) {
 type planInput struct {
 	Target, BuildPlatform, TargetPlatform, Network string
 	BuildArgs, Labels, Contexts                    map[string]string
-	AllStages, MultiPlatform, Outline              bool
+	AllStages, MultiPlatform, Outline, BuildUnused bool
+	Edits                                          dockerfile.Edits
 	Epoch                                          *int64
 }
 
@@ -64,7 +65,7 @@ func (in planInput) options() dockerfile.PlanOptions {
 	return dockerfile.PlanOptions{
 		Target: in.Target, BuildArgs: in.BuildArgs, Labels: in.Labels, Contexts: in.Contexts, Network: in.Network,
 		BuildPlatform: mustPlatform(in.BuildPlatform), TargetPlatform: mustPlatform(in.TargetPlatform),
-		AllStages: in.AllStages, MultiPlatform: in.MultiPlatform, Outline: in.Outline, Epoch: in.Epoch,
+		AllStages: in.AllStages, BuildUnused: in.BuildUnused, Edits: in.Edits, MultiPlatform: in.MultiPlatform, Outline: in.Outline, Epoch: in.Epoch,
 		Images: map[dockerfile.ImageRequest]*dockerspec.DockerOCIImage{},
 	}
 }

@@ -60,6 +60,7 @@ func (p *planner) run() error {
 	if err != nil {
 		return err
 	}
+	p.o.Edits.editFrom(stages)
 	lintStageNames(stages, p.lint)
 	lintCasing(stages, p.lint)
 	if err := p.setGlobals(stages, args); err != nil {

@@ -55,6 +55,7 @@ type instruction struct {
 	instructions.Command
 	sources []source
 	onBuild bool
+	added   bool // by Edits: not in the Dockerfile, so there is nothing to check
 	loc     Location
 }
 
@@ -127,6 +128,9 @@ func (p *planner) link() error {
 			}
 			st.after = append(st.after, on)
 			st.deps = append(st.deps, dependency{on, locationOf(st.decl.Location)})
+		}
+		if err := p.editEnv(st); err != nil {
+			return err
 		}
 		for _, c := range st.decl.Commands {
 			cmd, err := p.newCommand(c)
@@ -269,6 +273,7 @@ func (p *planner) checkCircles() error {
 }
 
 // reachable returns the stages that target needs, itself included.
+// BuildUnused counts those above it as needed.
 func (p *planner) reachable(target *stage) map[*stage]bool {
 	needed := map[*stage]bool{}
 	var visit func(st *stage)
@@ -283,6 +288,11 @@ func (p *planner) reachable(target *stage) map[*stage]bool {
 		}
 	}
 	visit(target)
+	if p.o.BuildUnused {
+		for _, st := range p.stages[:target.index] {
+			visit(st)
+		}
+	}
 	return needed
 }
 
