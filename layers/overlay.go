@@ -211,16 +211,26 @@ func (s *Store) layerDirs(id string) ([]dir, error) {
 	if _, err := s.Layer(id); err != nil {
 		return nil, err
 	}
+	dirs, err := s.driverDirs(id)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", id, err)
+	}
+	return dirs, nil
+}
+
+// driverDirs returns the directories that make up what the driver calls id, top
+// first. The error answers fs.ErrNotExist when there is none.
+func (s *Store) driverDirs(id string) ([]dir, error) {
 	if !s.overlay {
 		path, err := s.driver.Get(id, graphdriver.MountOpts{})
 		if err != nil {
-			return nil, fmt.Errorf("layer %s: %w", id, err)
+			return nil, err
 		}
 		return []dir{{path: path}}, nil
 	}
 	md, err := s.driver.Metadata(id)
 	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", id, err)
+		return nil, err
 	}
 	dirs := []dir{{path: md["UpperDir"]}}
 	if md["LowerDir"] != "" {
