@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -25,6 +26,10 @@ type link struct {
 	p    *spawn.Process
 	log  *slog.Logger
 	done chan struct{} // closed when the runner has ended and err is set
+
+	// controllers are those of the first request; used says that there was one.
+	used        bool
+	controllers []string
 
 	mu       sync.Mutex
 	calls    map[uint64]*call
@@ -52,6 +57,20 @@ func startLink(dir string, log *slog.Logger) (*link, error) {
 	l := &link{p: p, conn: p.Conn, log: log, done: make(chan struct{}), calls: map[uint64]*call{}}
 	go l.serve()
 	return l, nil
+}
+
+// serves reports whether the runner has the cgroup controllers that req needs; the
+// first request settles which. It is called with the Runtime's lock held.
+func (l *link) serves(req *wire.Run) bool {
+	if req == nil {
+		return true
+	}
+	needed := wire.Controllers(req.Spec)
+	if !l.used {
+		l.used, l.controllers = true, needed
+		return true
+	}
+	return !slices.ContainsFunc(needed, func(c string) bool { return !slices.Contains(l.controllers, c) })
 }
 
 // serve reads the runner's messages until it ends.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cooper/layers"
+	"cooper/run/internal/wire"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -33,6 +34,7 @@ type Runtime struct {
 
 	mu     sync.Mutex
 	link   *link
+	others []*link // that lack cgroup controllers which a later container needs
 	closed bool
 }
 
@@ -49,7 +51,7 @@ func NewRuntime(o RuntimeOptions) *Runtime {
 // Start begins to start the runner in the background, for callers that know
 // that a container will follow. Errors are reported by Run.
 func (r *Runtime) Start() {
-	go r.runner()
+	go r.runner(nil)
 }
 
 // Close kills what still runs, removes it and ends the runner.
@@ -57,15 +59,20 @@ func (r *Runtime) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	if r.link == nil {
-		return nil
+	if r.link != nil {
+		r.others = append(r.others, r.link)
 	}
-	return r.link.close()
+	var errs []error
+	for _, l := range r.others {
+		errs = append(errs, l.close())
+	}
+	return errors.Join(errs...)
 }
 
-// runner returns the running runner, or starts one: the first, or the next after
-// one that died.
-func (r *Runtime) runner() (*link, error) {
+// runner returns the running runner, or starts one: the first, the next after one
+// that died, or one more where the first container's has dropped what this one
+// needs: see wire.Controllers. With a nil request any runner will do.
+func (r *Runtime) runner(req *wire.Run) (*link, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -75,14 +82,19 @@ func (r *Runtime) runner() (*link, error) {
 		select {
 		case <-r.link.done:
 		default:
-			return r.link, nil
+			if r.link.serves(req) {
+				return r.link, nil
+			}
+			r.others = append(r.others, r.link)
 		}
 	}
 	dir, err := stateDir(r.opts)
 	if err != nil {
 		return nil, err
 	}
-	r.link, err = startLink(dir, r.log)
+	if r.link, err = startLink(dir, r.log); err == nil {
+		r.link.serves(req)
+	}
 	return r.link, err
 }
 

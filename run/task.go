@@ -34,7 +34,7 @@ func (r *Runtime) Run(ctx context.Context, t Task) (Status, error) {
 	if err != nil {
 		return Status{}, &StartError{Code: 125, Err: err}
 	}
-	l, err := r.runner()
+	l, err := r.runner(req)
 	if err != nil {
 		return Status{}, &StartError{Code: 125, Err: err}
 	}
@@ -204,7 +204,7 @@ func (r *Runtime) request(t *Task) (*wire.Run, []*os.File, error) {
 func forRunner(s *specs.Spec) *specs.Spec {
 	c, p, l := *s, *s.Process, *s.Linux
 	p.Args, p.Env, p.Capabilities, p.NoNewPrivileges = nil, nil, nil, false
-	p.Cwd, p.User = "/", specs.User{}
+	p.Cwd, p.User = "/", specs.User{Umask: s.Process.User.Umask} // set by libcontainer
 	l.Seccomp = nil
 	c.Process, c.Linux = &p, &l
 	c.Root = &specs.Root{Readonly: s.Root != nil && s.Root.Readonly}
@@ -268,6 +268,13 @@ func taskFiles(t *Task, c *Config) ([]wire.File, error) {
 		content["/etc/hosts"] = File{Data: hosts}
 		content["/etc/hostname"] = File{Data: []byte(c.hostname() + "\n")}
 		content["/etc/resolv.conf"] = File{Data: c.resolvConf()}
+		if c.Timezone != "" {
+			zone, err := zoneFile(c.Timezone)
+			if err != nil {
+				return nil, err
+			}
+			content["/etc/localtime"] = File{Data: zone}
+		}
 		for _, m := range c.Mounts {
 			delete(content, path.Clean(m.Destination))
 		}

@@ -7,17 +7,23 @@ import (
 
 	"github.com/opencontainers/cgroups"
 	"github.com/opencontainers/cgroups/manager"
-	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer"
 )
 
 // cgroup reads a container's cgroup beside libcontainer, which owns it.
 type cgroup struct{ m cgroups.Manager }
 
-func newCgroup(cfg *configs.Config, none bool) (*cgroup, error) {
+// newCgroup reads the cgroup of a container that has one. Where it is, the container
+// knows: finding that out again costs a look at every hierarchy.
+func newCgroup(lc *libcontainer.Container, none bool) (*cgroup, error) {
 	if none {
 		return &cgroup{}, nil
 	}
-	m, err := manager.New(cfg.Cgroups)
+	s, err := lc.State()
+	if err != nil {
+		return nil, fmt.Errorf("cgroup: %w", err)
+	}
+	m, err := manager.NewWithPaths(s.Config.Cgroups, s.CgroupPaths)
 	if err != nil {
 		return nil, fmt.Errorf("cgroup: %w", err)
 	}

@@ -175,7 +175,7 @@ func (c *container) runProcess(end *wire.Event) (err error) {
 	if err != nil {
 		return err
 	}
-	cg, err := newCgroup(cfg, c.req.NoCgroup)
+	cg, err := newCgroup(lc, c.req.NoCgroup)
 	if err != nil {
 		return err
 	}

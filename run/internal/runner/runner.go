@@ -80,6 +80,9 @@ type runner struct {
 	// null is /dev/null, for libcontainer's part of a container's start.
 	null *os.File
 
+	// dropped: the cgroup hierarchies that no limit needs are gone.
+	dropped sync.Once
+
 	mu         sync.Mutex
 	containers map[uint64]*container
 	wg         sync.WaitGroup
@@ -180,6 +183,7 @@ func (r *runner) handle(m *wire.Message) error {
 			m.Close()
 			return err
 		}
+		r.dropOnce(req)
 		if !req.NoCgroup {
 			go warmCgroups()
 		}
