@@ -43,8 +43,15 @@ type Config struct {
 	// Network is "host" (also ""), "none", or "ns:PATH" for an existing
 	// network namespace.
 	Network string
-	// PID, IPC and UTS are "" (private) or "host".
-	PID, IPC, UTS string
+	// PID and IPC are "" (private), "host", "ns:PATH" for an existing
+	// namespace, or "container:ID", which a start turns into that. IPC may
+	// be "none" as well: private, and without /dev/shm.
+	PID, IPC string
+	// UTS is "" (private) or "host".
+	UTS string
+	// CgroupNS is "private" or "host"; "" means private with cgroup version
+	// 2, unless Privileged, and host with version 1.
+	CgroupNS string
 
 	// ReadOnly makes the root file system read-only.
 	ReadOnly   bool
@@ -58,8 +65,8 @@ type Config struct {
 	// text of a profile in Docker's format. See ParseSecurityOpt.
 	Seccomp string
 	// Unmask lists paths of the default masked and read-only ones that are
-	// left alone; "ALL" means every one.
-	Unmask []string
+	// left alone; "ALL" means every one. Mask lists further paths to hide.
+	Unmask, Mask []string
 
 	// Mounts are added to the default ones; one with the same destination
 	// replaces it. Types are "bind" and "tmpfs". A relative destination is
@@ -67,6 +74,8 @@ type Config struct {
 	Mounts []specs.Mount
 	// Devices are host devices to make available.
 	Devices []Device
+	// DeviceRules allow the use of devices, whoever makes their nodes.
+	DeviceRules []specs.LinuxDeviceCgroup
 	// ShmSize is in bytes; 0 means 64 MiB.
 	ShmSize int64
 	Sysctl  map[string]string
@@ -78,18 +87,34 @@ type Config struct {
 	Memory            int64
 	MemorySwap        int64
 	MemoryReservation int64
+	// MemorySwappiness is 0 to 100; nil leaves it to the kernel. Only
+	// cgroup version 1 has it, and OOMKillDisable too.
+	MemorySwappiness *uint64
+	OOMKillDisable   bool
 	// CPUs is a number of processors; 0 means no limit.
-	CPUs       float64
-	CPUShares  uint64
-	CPUPeriod  uint64
-	CPUQuota   int64
-	CPUSetCPUs string
-	CPUSetMems string
+	CPUs      float64
+	CPUShares uint64
+	CPUPeriod uint64
+	CPUQuota  int64
+	// CPURealtimePeriod and CPURealtimeRuntime are in microseconds, for
+	// cgroup version 1.
+	CPURealtimePeriod  uint64
+	CPURealtimeRuntime int64
+	CPUSetCPUs         string
+	CPUSetMems         string
+	// BlockIO limits reading and writing of block devices; nil means no limit.
+	BlockIO *specs.LinuxBlockIO
 	// PidsLimit 0 or less means no limit.
 	PidsLimit    int64
 	CgroupParent string
 	// OOMScoreAdj is clamped to what this process may set.
 	OOMScoreAdj int
+
+	// Umask is the first process's; nil means 0022.
+	Umask *uint32
+	// Timezone is a zone such as "Europe/Berlin", or "local" for the host's;
+	// "" leaves the image's.
+	Timezone string
 
 	// Terminal gives the container a terminal of its own as standard streams.
 	Terminal bool
@@ -101,7 +126,8 @@ type Config struct {
 
 // Device is a host device as --device takes it.
 type Device struct {
-	// Host and Container are paths; Container "" means the same.
+	// Host and Container are paths; Container "" means the same. A directory
+	// stands for the devices below it.
 	Host, Container string
 	// Access is a subset of "rwm"; "" means all.
 	Access string

@@ -1,9 +1,11 @@
 package run
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -20,21 +22,42 @@ func (c *Config) devices() ([]specs.LinuxDevice, []specs.LinuxDeviceCgroup, erro
 	}
 	rules := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
 	for _, d := range c.Devices {
-		n, err := deviceNode(d.Host)
+		found, err := d.nodes()
 		if err != nil {
 			return nil, nil, err
 		}
-		if d.Container != "" {
-			n.Path = d.Container
+		nodes = append(nodes, found...)
+		for _, n := range found {
+			rules = append(rules, specs.LinuxDeviceCgroup{
+				Allow: true, Type: n.Type, Major: &n.Major, Minor: &n.Minor, Access: cmp.Or(d.Access, "rwm"),
+			})
 		}
-		access := d.Access
-		if access == "" {
-			access = "rwm"
-		}
-		nodes = append(nodes, n)
-		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: n.Type, Major: &n.Major, Minor: &n.Minor, Access: access})
 	}
-	return nodes, rules, nil
+	return nodes, append(rules, c.DeviceRules...), nil
+}
+
+// nodes are d itself or, when it is a directory, the devices below it.
+func (d Device) nodes() ([]specs.LinuxDevice, error) {
+	to := cmp.Or(d.Container, d.Host)
+	if st, err := os.Stat(d.Host); err != nil || !st.IsDir() {
+		n, err := deviceNode(d.Host)
+		n.Path = to
+		return []specs.LinuxDevice{n}, err
+	}
+	var found []specs.LinuxDevice
+	err := filepath.WalkDir(d.Host, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.Type()&os.ModeDevice == 0 {
+			return err
+		}
+		n, err := deviceNode(path)
+		n.Path = to + strings.TrimPrefix(path, d.Host)
+		found = append(found, n)
+		return err
+	})
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("device: %s is a directory without devices", d.Host)
+	}
+	return found, err
 }
 
 // deviceNode describes a device of the host.

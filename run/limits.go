@@ -66,14 +66,19 @@ func oomScoreAdj(want int) *int {
 
 // limited reports whether c asks for anything that needs a cgroup.
 func (c *Config) limited() bool {
-	return c.Memory != 0 || c.MemorySwap != 0 || c.MemoryReservation != 0 || c.CPUs != 0 || c.CPUShares != 0 ||
-		c.CPUPeriod != 0 || c.CPUQuota != 0 || c.CPUSetCPUs != "" || c.CPUSetMems != "" || c.PidsLimit > 0
+	return c.limitsMemory() || c.CPUs != 0 || c.CPUShares != 0 || c.CPUPeriod != 0 || c.CPUQuota != 0 ||
+		c.CPURealtimePeriod != 0 || c.CPURealtimeRuntime != 0 || c.CPUSetCPUs != "" || c.CPUSetMems != "" ||
+		c.PidsLimit > 0 || c.BlockIO != nil
+}
+
+func (c *Config) limitsMemory() bool {
+	return c.Memory != 0 || c.MemorySwap != 0 || c.MemoryReservation != 0 || c.MemorySwappiness != nil || c.OOMKillDisable
 }
 
 // resources are the limits in the spec's form, without devices.
 func (c *Config) resources() (*specs.LinuxResources, error) {
-	r := &specs.LinuxResources{}
-	if c.Memory != 0 || c.MemorySwap != 0 || c.MemoryReservation != 0 {
+	r := &specs.LinuxResources{BlockIO: c.BlockIO}
+	if c.limitsMemory() {
 		m, err := c.memory()
 		if err != nil {
 			return nil, err
@@ -83,7 +88,19 @@ func (c *Config) resources() (*specs.LinuxResources, error) {
 	if c.PidsLimit > 0 {
 		r.Pids = &specs.LinuxPids{Limit: &c.PidsLimit}
 	}
-	cpu := specs.LinuxCPU{Cpus: c.CPUSetCPUs, Mems: c.CPUSetMems}
+	cpu, err := c.cpu()
+	if err != nil {
+		return nil, err
+	}
+	if *cpu != (specs.LinuxCPU{}) {
+		r.CPU = cpu
+	}
+	return r, nil
+}
+
+// cpu are the limits on processors.
+func (c *Config) cpu() (*specs.LinuxCPU, error) {
+	cpu := &specs.LinuxCPU{Cpus: c.CPUSetCPUs, Mems: c.CPUSetMems}
 	if c.CPUShares != 0 {
 		cpu.Shares = &c.CPUShares
 	}
@@ -104,10 +121,13 @@ func (c *Config) resources() (*specs.LinuxResources, error) {
 	if quota != 0 {
 		cpu.Quota = &quota
 	}
-	if cpu != (specs.LinuxCPU{}) {
-		r.CPU = &cpu
+	if c.CPURealtimePeriod != 0 {
+		cpu.RealtimePeriod = &c.CPURealtimePeriod
 	}
-	return r, nil
+	if c.CPURealtimeRuntime != 0 {
+		cpu.RealtimeRuntime = &c.CPURealtimeRuntime
+	}
+	return cpu, nil
 }
 
 // memory follows Docker: without a swap limit a container may use as much swap as
@@ -135,6 +155,13 @@ func (c *Config) memory() (*specs.LinuxMemory, error) {
 	}
 	if c.MemoryReservation != 0 {
 		m.Reservation = &c.MemoryReservation
+	}
+	if cgroupVersion() != 1 && (c.MemorySwappiness != nil || c.OOMKillDisable) {
+		return nil, fmt.Errorf("memory swappiness and disabling the OOM killer need cgroup version 1, which this host does not have")
+	}
+	m.Swappiness = c.MemorySwappiness
+	if c.OOMKillDisable {
+		m.DisableOOMKiller = &c.OOMKillDisable
 	}
 	return m, nil
 }

@@ -44,6 +44,7 @@ func (c *Config) Spec(v *layers.View, t Tier) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	user.Umask = c.Umask
 	hostname := c.hostname()
 	s := &specs.Spec{
 		Version: specs.Version,
@@ -65,6 +66,7 @@ func (c *Config) Spec(v *layers.View, t Tier) (*specs.Spec, error) {
 	if !c.Privileged && t.Proc {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = c.hiddenPaths()
 	}
+	s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, c.Mask...)
 	if err := c.addResources(s, t); err != nil {
 		return nil, err
 	}
@@ -83,6 +85,14 @@ func (c *Config) check(t Tier) error {
 		return fmt.Errorf("network %q is not known", c.Network)
 	case !t.Net:
 		return errors.New("network none: this process may not make a network namespace")
+	}
+	for _, mode := range []string{c.PID, c.IPC} {
+		if !isPrivate(mode) && mode != "host" && !strings.HasPrefix(mode, "ns:") {
+			return fmt.Errorf("namespace %q is not known: want host, or container: and a container that runs", mode)
+		}
+	}
+	if c.CgroupNS != "" && c.CgroupNS != "host" && c.CgroupNS != "private" {
+		return fmt.Errorf("cgroup namespace %q is not known: want host or private", c.CgroupNS)
 	}
 	if t.Cgroup == 0 && c.limited() {
 		return errors.New("limits on memory, processors or processes need a writable cgroup, and there is none " +
@@ -138,15 +148,31 @@ func (c *Config) namespaces(t Tier) []specs.LinuxNamespace {
 			ns = append(ns, specs.LinuxNamespace{Type: n})
 		}
 	}
-	add(t.Proc && c.PID != "host", specs.PIDNamespace)
+	add(t.Proc && isPrivate(c.PID), specs.PIDNamespace)
 	add(t.UTS && c.UTS != "host", specs.UTSNamespace)
-	add(c.IPC != "host", specs.IPCNamespace)
+	add(isPrivate(c.IPC), specs.IPCNamespace)
 	add(c.Network == "none", specs.NetworkNamespace)
-	add(t.Cgroup == 2 && !c.Privileged, specs.CgroupNamespace)
-	if p, ok := strings.CutPrefix(c.Network, "ns:"); ok {
-		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: p})
+	add(c.cgroupNamespace(t), specs.CgroupNamespace)
+	for _, join := range []struct {
+		kind  specs.LinuxNamespaceType
+		value string
+	}{{specs.PIDNamespace, c.PID}, {specs.IPCNamespace, c.IPC}, {specs.NetworkNamespace, c.Network}} {
+		if p, ok := strings.CutPrefix(join.value, "ns:"); ok {
+			ns = append(ns, specs.LinuxNamespace{Type: join.kind, Path: p})
+		}
 	}
 	return ns
+}
+
+// isPrivate reports whether mode, PID or IPC, asks for a new namespace.
+func isPrivate(mode string) bool { return mode == "" || mode == "none" }
+
+// cgroupNamespace reports whether the container sees its own cgroup as the root.
+func (c *Config) cgroupNamespace(t Tier) bool {
+	if c.CgroupNS == "" {
+		return t.Cgroup == 2 && !c.Privileged
+	}
+	return t.Cgroup != 0 && c.CgroupNS == "private"
 }
 
 // addResources adds limits and devices.
@@ -170,8 +196,8 @@ func (c *Config) addResources(s *specs.Spec, t Tier) error {
 
 // ParseSecurityOpt applies one --security-opt value of docker run: "seccomp=FILE",
 // "seccomp=unconfined", "no-new-privileges[=true|false]", "systempaths=unconfined",
-// "unmask=PATH[:PATH]", "label=..." and "apparmor=..." (both ignored where the
-// kernel has none).
+// "unmask=PATH[:PATH]", "mask=PATH[:PATH]", "label=..." and "apparmor=..." (both
+// ignored where the kernel has none).
 func (c *Config) ParseSecurityOpt(opt string) error {
 	key, value, ok := strings.Cut(opt, "=")
 	if !ok {
@@ -200,6 +226,13 @@ func (c *Config) ParseSecurityOpt(opt string) error {
 		c.Unmask = []string{"ALL"}
 	case "unmask":
 		c.Unmask = append(c.Unmask, strings.Split(value, ":")...)
+	case "mask":
+		for p := range strings.SplitSeq(value, ":") {
+			if !path.IsAbs(p) {
+				return fmt.Errorf("security option %q: %q is not an absolute path", opt, p)
+			}
+			c.Mask = append(c.Mask, p)
+		}
 	case "label", "apparmor":
 	default:
 		return fmt.Errorf("unknown security option %q", opt)
