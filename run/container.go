@@ -70,17 +70,31 @@ type ContainerOptions struct {
 type ContainerMount struct {
 	// Type is "bind", "volume", "tmpfs" or "image".
 	Type string
-	// Name is the volume's; Anonymous says that nobody gave it.
+	// Name is the volume's; Anonymous says that nobody gave it. Create makes
+	// the name of an anonymous volume, and a volume that is missing.
 	Name      string
 	Anonymous bool
-	// Source is the directory on the host, of a volume as well. For an image
-	// it is the image's name.
+	// Source is the file or directory on the host, for a volume too once it
+	// is there. For an image it is the image's name.
 	Source      string
 	Destination string
+	// Subpath is the part of the volume or image to mount; "" means all.
+	Subpath string
 	// Options are mount options, "ro" among them.
 	Options []string
-	// NoCopy leaves an empty volume empty.
+	// MakeSource makes a missing Source a directory.
+	MakeSource bool
+	// NoCopy leaves an empty volume empty instead of filling it with what the
+	// image has at Destination.
 	NoCopy bool
+	// Chown gives everything in Source to the container's user.
+	Chown bool
+	// Overlay keeps what the container writes out of Source.
+	Overlay bool
+	// Driver, DriverOptions and Labels are those of a volume to be made.
+	Driver        string
+	DriverOptions map[string]string
+	Labels        map[string]string
 }
 
 // Mount is m as the runtime-spec has it.
