@@ -1,10 +1,11 @@
 package run
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"cooper/run/internal/life"
 )
 
 // ContainerOptions say what a container is made from. They are kept as
@@ -106,123 +107,34 @@ func (m ContainerMount) Mount() specs.Mount {
 	return specs.Mount{Type: kind, Source: m.Source, Destination: m.Destination, Options: m.Options}
 }
 
-// NetworkAttachment is a container's place on a network.
-type NetworkAttachment struct {
-	Network string
-	Aliases []string
-	// IP and MAC are chosen when they are not given.
-	IP  netip.Addr `json:",omitzero"`
-	IP6 netip.Addr `json:",omitzero"`
-	MAC string
-}
+// The parts of ContainerOptions and State that a container's monitor knows too.
+type (
+	// NetworkAttachment is a container's place on a network.
+	NetworkAttachment = life.NetworkAttachment
+	// PortMapping publishes one port of a container on the host.
+	PortMapping = life.PortMapping
+	// HealthConfig is a container's health check.
+	HealthConfig = life.HealthConfig
+	// RestartPolicy says when a monitor starts its container again.
+	RestartPolicy = life.RestartPolicy
+	// LogConfig says where a container's output is kept.
+	LogConfig = life.LogConfig
 
-// PortMapping publishes one port of a container on the host.
-type PortMapping struct {
-	// HostIP is where the host listens; the zero Addr means everywhere.
-	HostIP netip.Addr `json:",omitzero"`
-	// HostPort 0 means any free one.
-	HostPort, ContainerPort uint16
-	// Protocol is "tcp", "udp" or "sctp".
-	Protocol string
-}
-
-// HealthConfig is a container's health check, after docker-image-spec's
-// Healthcheck. Zero durations and retries mean docker's defaults: 30 s, 30 s, 0,
-// 5 s and 3.
-type HealthConfig struct {
-	// Test is the command line, without CMD or CMD-SHELL in front.
-	Test                                          []string
-	Interval, Timeout, StartPeriod, StartInterval time.Duration
-	Retries                                       int
-}
-
-// RestartPolicy says when a monitor starts its container again.
-type RestartPolicy struct {
-	// Name is "" or "no", "on-failure", "always" or "unless-stopped".
-	Name string
-	// MaxRetries limits on-failure; 0 means no limit.
-	MaxRetries int
-}
-
-// LogConfig says where a container's output is kept.
-type LogConfig struct {
-	// Driver is "k8s-file" (also ""), "json-file", "none" or "passthrough".
-	Driver string
-	// MaxSize is in bytes; beyond it the file is rotated. 0 means never.
-	MaxSize int64
-	// MaxFiles is how many files are kept, the present one included; 0
-	// means 1.
-	MaxFiles int
-	// Options are all of --log-opt as given, for inspect.
-	Options map[string]string
-}
+	// State is what is known of a container's life.
+	State = life.State
+	// HealthState is the result of a container's health checks.
+	HealthState = life.HealthState
+	// HealthResult is one health check.
+	HealthResult = life.HealthResult
+	// NetworkStatus is a running container's place on a network.
+	NetworkStatus = life.NetworkStatus
+)
 
 // Container states, as docker names them.
 const (
-	StatusCreated    = "created"
-	StatusRunning    = "running"
-	StatusPaused     = "paused"
-	StatusRestarting = "restarting"
-	StatusExited     = "exited"
+	StatusCreated    = life.StatusCreated
+	StatusRunning    = life.StatusRunning
+	StatusPaused     = life.StatusPaused
+	StatusRestarting = life.StatusRestarting
+	StatusExited     = life.StatusExited
 )
-
-// State is what is known of a container's life. The monitor keeps it as
-// state.json; it is to be believed only while the monitor holds the lock.
-type State struct {
-	// Status is one of the Status constants.
-	Status string
-	// PID is the first process's, as the host sees it, and StartTime field
-	// 22 of its /proc/PID/stat; 0 when it does not run.
-	PID        int
-	StartTime  uint64
-	MonitorPID int
-	// BootID is /proc/sys/kernel/random/boot_id of the last start.
-	BootID string
-	// ExitCode is the last run's; Error is why it did not start or what went
-	// wrong at its end.
-	ExitCode  int
-	OOMKilled bool
-	Error     string
-	Started   time.Time
-	Finished  time.Time
-	// RestartCount counts the monitor's restarts, not the user's.
-	RestartCount int
-	// StoppedByUser keeps unless-stopped from starting it.
-	StoppedByUser bool
-	// Health is nil without a check.
-	Health   *HealthState             `json:",omitempty"`
-	Networks map[string]NetworkStatus `json:",omitempty"`
-	// Ports are the published ones, with the host ports that were chosen.
-	Ports []PortMapping `json:",omitempty"`
-	// NetworkPath is the network namespace, for those who join it.
-	NetworkPath string `json:",omitempty"`
-	// Cgroups are the container's cgroup directories.
-	Cgroups []string `json:",omitempty"`
-}
-
-// HealthState is the result of a container's health checks.
-type HealthState struct {
-	// Status is "starting", "healthy" or "unhealthy".
-	Status        string
-	FailingStreak int
-	// Log holds the last five checks, oldest first.
-	Log []HealthResult
-}
-
-// HealthResult is one health check. Output is cut after 4096 bytes.
-type HealthResult struct {
-	Start, End time.Time
-	ExitCode   int
-	Output     string
-}
-
-// NetworkStatus is a running container's place on a network.
-type NetworkStatus struct {
-	Interface string
-	IP        netip.Prefix `json:",omitzero"`
-	Gateway   netip.Addr   `json:",omitzero"`
-	IP6       netip.Prefix `json:",omitzero"`
-	Gateway6  netip.Addr   `json:",omitzero"`
-	MAC       string
-	Aliases   []string
-}
