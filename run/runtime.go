@@ -52,6 +52,7 @@ func NewRuntime(o RuntimeOptions) *Runtime {
 // that a container will follow. Errors are reported by Run.
 func (r *Runtime) Start() {
 	go r.runner(nil)
+	go DetectTier()
 }
 
 // Close kills what still runs, removes it and ends the runner.
