@@ -64,6 +64,9 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	if cerr := bd.commits.Wait(); err == nil {
 		err = cerr
 	}
+	if err == nil {
+		err = bd.saveStages(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -113,6 +113,12 @@ type Options struct {
 	Annotations map[string]string
 	// Format is that of the manifest: "oci" or "docker". "" is oci.
 	Format string
+	// Edits change what the Dockerfile says.
+	Edits dockerfile.Edits
+	// BuildUnused builds every stage above the target, needed or not.
+	BuildUnused bool
+	// Save says which stages become images too.
+	Save SaveOptions
 }
 
 // Overlay is a directory of the host shown in RUN steps at Target.

@@ -12,8 +12,17 @@ import (
 
 // finish describes the image that the target stage has come to.
 func (bd *build) finish(ctx context.Context) (layers.ImageOptions, error) {
-	target := bd.stages[len(bd.stages)-1]
-	parent, err := target.parent(ctx)
+	img, err := bd.describe(ctx, bd.target())
+	img.Names, img.Annotations = bd.o.Tags, bd.o.Annotations
+	return img, err
+}
+
+// target is the stage that the build is for.
+func (bd *build) target() *stage { return bd.stages[len(bd.stages)-1] }
+
+// describe describes the image that a stage has come to, without a name.
+func (bd *build) describe(ctx context.Context, st *stage) (layers.ImageOptions, error) {
+	parent, err := st.parent(ctx)
 	if err != nil {
 		return layers.ImageOptions{}, err
 	}
@@ -21,11 +30,11 @@ func (bd *build) finish(ctx context.Context) (layers.ImageOptions, error) {
 	if err != nil {
 		return layers.ImageOptions{}, err
 	}
-	config := target.spec.Config
+	config := st.spec.Config
 	if config.RootFS, err = bd.rootFS(top); err != nil {
 		return layers.ImageOptions{}, err
 	}
-	config.History = target.timedHistory(bd.now())
+	config.History = st.timedHistory(bd.now())
 	bd.clampHistory(config.History)
 	created := lastCreated(config.History, bd.now())
 	if bd.o.OmitHistory {
@@ -33,8 +42,7 @@ func (bd *build) finish(ctx context.Context) (layers.ImageOptions, error) {
 	}
 	config.Created = &created
 	return layers.ImageOptions{
-		Names: bd.o.Tags, Layer: top.ID, Config: config, Created: created,
-		Annotations: bd.o.Annotations, DockerFormat: bd.o.Format == "docker",
+		Layer: top.ID, Config: config, Created: created, DockerFormat: bd.o.Format == "docker",
 	}, nil
 }
 

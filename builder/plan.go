@@ -44,6 +44,8 @@ func (b *Builder) plan(ctx context.Context, o *Options, im *images, ask asked) (
 			Network:        o.Network,
 			Ignore:         o.Ignore,
 			Epoch:          epoch,
+			Edits:          o.Edits,
+			BuildUnused:    o.BuildUnused,
 			AllStages:      ask.allStages,
 			Outline:        ask.outline,
 		})
