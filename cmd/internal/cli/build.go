@@ -37,6 +37,7 @@ type buildFlags struct {
 	timeFlags
 	secretFlags
 	stepFlags
+	editFlags
 	buildahFlags buildahFlags
 }
 
@@ -102,6 +103,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	f.secretFlags.declare(fs)
 	f.outputFlags.declare(fs)
 	f.stepFlags.declare(fs)
+	f.editFlags.declare(fs)
 	f.buildahFlags.declare(fs)
 }
 
@@ -179,6 +181,9 @@ func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Opt
 		}
 	}
 	if err := f.stepFlags.apply(&o); err != nil {
+		return o, err
+	}
+	if err := f.editFlags.apply(&o, lookupEnv); err != nil {
 		return o, err
 	}
 	return o, f.buildahFlags.apply(&o)

@@ -23,7 +23,7 @@ type buildahFlags struct {
 	volumes                         []string
 	buildArgFiles                   []string
 	jobs                            int
-	layers, rm, skipUnused          bool
+	layers, rm                      bool
 	isolation                       string
 	logFile                         string
 	omitHistory                     bool
@@ -43,13 +43,12 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVar(&f.isolation, "isolation", "", "Isolate steps: `TYPE` default, oci or rootless, which are the same here")
 	fs.StringVar(&f.logFile, "logfile", "", "Write the progress to `FILE`")
 	fs.BoolVar(&f.omitHistory, "omit-history", false, "Leave the history out of the image's config")
-	fs.BoolVar(&f.skipUnused, "skip-unused-stages", true, "Build only stages that the target needs")
 	fs.BoolVar(&f.rm, "rm", true, "Keep no containers of steps (they never are)")
 	for _, name := range []string{"force-rm", "compress", "disable-content-trust"} {
 		fs.Bool(name, false, "Without effect")
 		fs.Lookup(name).Hidden = true
 	}
-	for _, name := range []string{"isolation", "skip-unused-stages", "rm", "layers"} {
+	for _, name := range []string{"isolation", "rm", "layers"} {
 		fs.Lookup(name).Hidden = true
 	}
 }
@@ -66,8 +65,6 @@ func (f *buildahFlags) apply(o *builder.Options) error {
 	switch {
 	case !f.rm:
 		return errors.New("--rm=false is not supported: containers of steps are never kept")
-	case !f.skipUnused:
-		return errors.New("--skip-unused-stages=false is not supported yet: build each stage with --target")
 	case f.jobs < 0:
 		return fmt.Errorf("invalid --jobs %d: want a positive number, or 0 for no limit", f.jobs)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"cooper/builder"
+	"cooper/dockerfile"
 	"cooper/run"
 )
 
@@ -35,7 +36,15 @@ func TestBuildahOptions(t *testing.T) {
 		{"without effect", []string{"--layers", "--rm", "--force-rm", "--compress", "--isolation=oci", "--skip-unused-stages", "--disable-content-trust"}, builder.Options{}, ""},
 		{"chroot", []string{"--isolation", "chroot"}, builder.Options{}, "--isolation=chroot is not supported"},
 		{"containers kept", []string{"--rm=false"}, builder.Options{}, "--rm=false is not supported"},
-		{"all stages", []string{"--skip-unused-stages=false"}, builder.Options{}, "not supported yet"},
+		{"edits", []string{"--from=other", "--env=A=1", "--env", "HOST_SET", "--env=NOT_SET", "--unsetenv=B,C", "--unsetlabel", "d", "--inherit-labels=false"},
+			builder.Options{Edits: dockerfile.Edits{From: "other", Env: []string{"A=1", "HOST_SET=from host"}, UnsetEnv: []string{"B", "C"}, UnsetLabels: []string{"d"}, DropLabels: true}}, ""},
+		{"stages", []string{"--skip-unused-stages=false", "--save-stages", "--stage-labels", "--layer-label=a=b"},
+			builder.Options{BuildUnused: true, Save: builder.SaveOptions{Stages: true, Labelled: true, Labels: map[string]string{"a": "b"}}}, ""},
+		{"labels without images", []string{"--stage-labels"}, builder.Options{}, "needs --save-stages"},
+		{"layer label without images", []string{"--layer-label=a=b"}, builder.Options{}, "needs --save-stages"},
+		{"identity", []string{"--identity-label"}, builder.Options{}, "not supported"},
+		{"no identity", []string{"--identity-label=false", "--inherit-annotations=false"}, builder.Options{}, ""},
+		{"variable without name", []string{"--env==x"}, builder.Options{}, "want NAME[=VALUE]"},
 		{"negative jobs", []string{"--jobs=-1"}, builder.Options{}, "invalid --jobs -1"},
 		{"owner of volume", []string{"-v", dir + ":/a:U"}, builder.Options{}, `option "U" is not supported yet`},
 		{"missing volume", []string{"-v", dir + "/no:/a"}, builder.Options{}, "no such file"},
