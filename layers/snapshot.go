@@ -74,7 +74,7 @@ type Rootfs struct {
 	// process and LowerFiles has its O_PATH file at the same index; for all
 	// others LowerFiles is nil there. The files stay the store's.
 	Lower      []string
-	LowerFiles []*os.File
+	LowerFiles []*os.File `json:"-"`
 	// Upper and Work are overlayfs' upperdir and workdir. Work must be
 	// emptied between two mounts (the volatile option insists).
 	Upper, Work string

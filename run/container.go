@@ -5,6 +5,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"cooper/layers"
 	"cooper/run/internal/life"
 )
 
@@ -58,6 +59,8 @@ type ContainerOptions struct {
 	Timeout time.Duration
 	// Rootfs is a directory used as it is instead of an image.
 	Rootfs string
+	// Snapshot is what a Foreground container runs on.
+	Snapshot *layers.Rootfs `json:",omitempty"`
 	// Runtime is the path of another OCI runtime; "" means our own.
 	Runtime string
 	// PIDFile is written by the monitor at every start; "" means none.

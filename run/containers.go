@@ -1,0 +1,383 @@
+package run
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cooper/layers"
+)
+
+// ErrNoContainer is wrapped by the error of a lookup of a container that does not
+// exist, or does no longer.
+var ErrNoContainer = errors.New("no such container")
+
+// ErrNameInUse is wrapped by the error of Create and Rename when another
+// container has the name.
+var ErrNameInUse = errors.New("the name is in use")
+
+// Containers are the containers of one store. Its methods may be called
+// concurrently, and other processes may use the same containers at the same time.
+//
+// On disk, below Store.Dir("containers"):
+//
+//	ID/options.json  ContainerOptions; a container exists once it is there
+//	ID/state.json    State; the monitor's while it holds the lock
+//	ID/lock          held by the monitor as long as it lives, and by whoever
+//	                 starts or removes the container
+//	ID/log, log.1... what the container wrote, log.1 being older than log
+//	names/NAME       a symbolic link to the ID
+//
+// What happens to containers is in the journal events.log (see Events), and what
+// need not outlive a boot in RunRoot()/cooper/ and the first 16 digits of the ID.
+type Containers struct {
+	store  *layers.Store
+	dir    string
+	runDir string
+}
+
+// Container is one container. It may be used concurrently.
+type Container struct {
+	cs   *Containers
+	id   string
+	dir  string
+	opts ContainerOptions
+}
+
+// OpenContainers returns the containers of a store.
+func OpenContainers(store *layers.Store) (*Containers, error) {
+	dir, err := store.Dir("containers")
+	if err != nil {
+		return nil, err
+	}
+	return &Containers{store: store, dir: dir, runDir: filepath.Join(store.RunRoot(), "cooper")}, nil
+}
+
+// RunDir is the directory for what need not outlive a boot. It may be missing.
+func (cs *Containers) RunDir() string { return cs.runDir }
+
+// container returns the container with this ID, which may not exist.
+func (cs *Containers) container(id string) *Container {
+	return &Container{cs: cs, id: id, dir: filepath.Join(cs.dir, id)}
+}
+
+// newContainerID returns a random ID whose short form is not a number: that would
+// be taken for a process id or the like.
+func newContainerID() string {
+	for {
+		var b [32]byte
+		rand.Read(b[:])
+		id := hex.EncodeToString(b[:])
+		if strings.ContainsAny(id[:12], "abcdef") {
+			return id
+		}
+	}
+}
+
+// Create makes a container, with a writable layer on its image unless it is to
+// run in the foreground or on Rootfs. ID, Name and Created are filled in where
+// they are empty. The error wraps ErrNameInUse if the name is taken.
+func (cs *Containers) Create(ctx context.Context, o ContainerOptions) (_ *Container, err error) {
+	if o.ID == "" {
+		o.ID = newContainerID()
+	}
+	if !validID(o.ID) {
+		return nil, fmt.Errorf("create container: the id %q is not 64 hexadecimal digits", o.ID)
+	}
+	if o.Created.IsZero() {
+		o.Created = time.Now()
+	}
+	c := cs.container(o.ID)
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
+	lock, err := c.lock()
+	if err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
+	defer lock.Close()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.discard())
+		}
+	}()
+	if o.Name, err = cs.claim(o.Name, o.ID); err != nil {
+		return nil, err
+	}
+	c.opts = o
+	if err := c.writeState(State{Status: StatusCreated}); err != nil {
+		return nil, err
+	}
+	if c.kept() {
+		if _, err := cs.store.CreateContainerLayer(ctx, o.ID, o.ImageID, c.layerOptions()); err != nil {
+			return nil, err
+		}
+	}
+	if err := writeJSON(filepath.Join(c.dir, optionsFile), &o); err != nil {
+		return nil, c.fail("options", err)
+	}
+	c.event("create", nil)
+	return c, nil
+}
+
+// discard takes back what Create did.
+func (c *Container) discard() error {
+	return errors.Join(c.removeLayer(), c.cs.release(c.opts.Name, c.id), os.RemoveAll(c.dir))
+}
+
+func validID(id string) bool {
+	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
+}
+
+// Find finds a container by its name, its ID or a prefix of the ID that only one
+// has. The error wraps ErrNoContainer if there is none.
+func (cs *Containers) Find(nameOrID string) (*Container, error) {
+	if nameOrID == "" {
+		return nil, fmt.Errorf("%w: the name is empty", ErrNoContainer)
+	}
+	nameOrID = strings.TrimPrefix(nameOrID, "/") // as docker's inspect shows it
+	if validID(nameOrID) {
+		return cs.open(nameOrID)
+	}
+	if validName(nameOrID) == nil {
+		c, err := cs.named(nameOrID)
+		if err == nil || !errors.Is(err, ErrNoContainer) {
+			return c, err
+		}
+	}
+	if strings.Trim(nameOrID, "0123456789abcdef") != "" {
+		return nil, fmt.Errorf("%w: %s", ErrNoContainer, nameOrID)
+	}
+	ids, err := cs.ids()
+	if err != nil {
+		return nil, err
+	}
+	var found *Container
+	for _, id := range ids {
+		if !strings.HasPrefix(id, nameOrID) {
+			continue
+		}
+		c, err := cs.open(id)
+		switch {
+		case errors.Is(err, ErrNoContainer):
+		case err != nil:
+			return nil, err
+		case found != nil:
+			return nil, fmt.Errorf("the id prefix %s is that of several containers, %s and %s: give more of it", nameOrID, found.id[:12], id[:12])
+		default:
+			found = c
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("%w: %s", ErrNoContainer, nameOrID)
+	}
+	return found, nil
+}
+
+// open returns the container with exactly this ID.
+func (cs *Containers) open(id string) (*Container, error) {
+	c := cs.container(id)
+	if err := c.reload(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// reload reads the options.
+func (c *Container) reload() error {
+	var o ContainerOptions
+	err := readJSON(filepath.Join(c.dir, optionsFile), &o)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s", ErrNoContainer, c.id)
+	}
+	if err != nil {
+		return fmt.Errorf("options of container %s: %w", c.id, err)
+	}
+	c.opts = o
+	return nil
+}
+
+// ids lists the directories of containers, whether finished or not.
+func (cs *Containers) ids() ([]string, error) {
+	entries, err := os.ReadDir(cs.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if validID(e.Name()) {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// List returns all containers, the newest first. What killed processes have left
+// is cleared away first, so a container that is in the list was there a moment
+// ago, and its State costs little.
+func (cs *Containers) List() ([]*Container, error) {
+	ids, err := cs.ids()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]*Container, 0, len(ids))
+	for _, id := range ids {
+		c, err := cs.open(id)
+		if errors.Is(err, ErrNoContainer) {
+			err = cs.sweep(id)
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		there, err := c.there()
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			list = append(list, c)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *Container) int { return b.opts.Created.Compare(a.opts.Created) })
+	return list, nil
+}
+
+// sweep removes what is left of a container that was not made or not removed to
+// the end, unless somebody is at it.
+func (cs *Containers) sweep(id string) error {
+	c := cs.container(id)
+	lock, err := c.lock()
+	if errors.Is(err, errLocked) || errors.Is(err, ErrNoContainer) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := c.reload(); !errors.Is(err, ErrNoContainer) {
+		return err // it has been finished meanwhile
+	}
+	return c.discard()
+}
+
+// there reports whether a listed container is still to be there: one that is
+// removed at its end, and whose monitor did not live to do it, goes now.
+func (c *Container) there() (bool, error) {
+	_, err := c.State()
+	if errors.Is(err, ErrNoContainer) {
+		return false, nil
+	}
+	return true, err
+}
+
+// ID returns the container's ID.
+func (c *Container) ID() string { return c.id }
+
+// Options returns what the container was made from. The maps and slices in it
+// are not to be changed.
+func (c *Container) Options() ContainerOptions { return c.opts }
+
+// Name returns the container's name.
+func (c *Container) Name() string { return c.opts.Name }
+
+// Dir returns the directory of the container's own files.
+func (c *Container) Dir() string { return c.dir }
+
+// RunDir returns the directory of the container's control socket and other things
+// that need not outlive a boot. It may be missing.
+func (c *Container) RunDir() string { return filepath.Join(c.cs.runDir, c.id[:16]) }
+
+func (c *Container) removeRunDir() error { return os.RemoveAll(c.RunDir()) }
+
+// kept reports whether the container has a writable layer of its own in the
+// store.
+func (c *Container) kept() bool { return !c.opts.Foreground && c.opts.Rootfs == "" }
+
+func (c *Container) layerOptions() layers.ContainerLayerOptions {
+	return layers.ContainerLayerOptions{Volatile: c.opts.AutoRemove}
+}
+
+// Layer returns the container's writable layer. Containers that run in the
+// foreground or on Rootfs have none: the error wraps layers.ErrNotFound.
+func (c *Container) Layer() (*layers.ContainerLayer, error) {
+	return c.cs.store.ContainerLayer(c.id, c.opts.ImageID, c.layerOptions())
+}
+
+// Rootfs returns the container's root file system, for mounting.
+func (c *Container) Rootfs() (layers.Rootfs, error) {
+	switch {
+	case c.opts.Rootfs != "":
+		return layers.Rootfs{Dir: c.opts.Rootfs}, nil
+	case c.opts.Snapshot != nil:
+		return *c.opts.Snapshot, nil
+	}
+	l, err := c.Layer()
+	if err != nil {
+		return layers.Rootfs{}, err
+	}
+	return l.Rootfs()
+}
+
+// View opens a view of the container's files, without what is mounted in it. The
+// caller closes it.
+func (c *Container) View() (*layers.View, error) {
+	r, err := c.Rootfs()
+	if err != nil {
+		return nil, err
+	}
+	return openRootfs(r)
+}
+
+// Edit changes the container's options on disk. change gets what they are now
+// and may be called at the same time as others' in other processes, one after
+// the other.
+func (c *Container) Edit(change func(*ContainerOptions) error) error {
+	dir, err := lockDir(c.dir)
+	if err != nil {
+		return c.fail("edit", err)
+	}
+	defer dir.Close()
+	if err := c.reload(); err != nil {
+		return err
+	}
+	o := c.opts
+	if err := change(&o); err != nil {
+		return err
+	}
+	if err := writeJSON(filepath.Join(c.dir, optionsFile), &o); err != nil {
+		return c.fail("edit", err)
+	}
+	c.opts = o
+	return nil
+}
+
+// lockDir locks a directory until the file is closed.
+func lockDir(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err == nil {
+			return f, nil
+		}
+		if err != unix.EINTR {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package run
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cooper/run/internal/life"
+)
+
+// The files in a container's directory.
+const (
+	optionsFile = "options.json"
+	stateFile   = "state.json"
+)
+
+// Exit codes of containers whose end nobody saw.
+const (
+	exitKilled   = 128 + 9 // its monitor was killed, and it with it
+	exitRebooted = 255
+)
+
+// errLocked says that a container's monitor lives, or that a command is at work
+// on it.
+var errLocked = errors.New("the container is in use")
+
+// State returns the container's present state. Of a container whose monitor is
+// gone it first clears away what is left, removing it if it is to be removed in
+// the end: then the error wraps ErrNoContainer.
+func (c *Container) State() (State, error) {
+	st, err := c.readState()
+	if err != nil || !st.Alive() {
+		return st, err
+	}
+	locked, err := c.locked()
+	if err != nil || locked {
+		return st, err
+	}
+	return c.settle()
+}
+
+// readState returns what state.json says.
+func (c *Container) readState() (State, error) {
+	var st State
+	if err := readJSON(filepath.Join(c.dir, stateFile), &st); err != nil {
+		return st, c.fail("state", err)
+	}
+	return st, nil
+}
+
+// writeState replaces state.json. Only who holds the lock may do so.
+func (c *Container) writeState(st State) error {
+	return c.fail("state", writeJSON(filepath.Join(c.dir, stateFile), st))
+}
+
+// fail says what could not be done with c. That its directory is gone means that
+// the container is.
+func (c *Container) fail(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, statErr := os.Lstat(c.dir); statErr != nil {
+			return fmt.Errorf("%w: %s", ErrNoContainer, c.id)
+		}
+	}
+	return fmt.Errorf("%s of container %s: %w", doing, c.opts.Name, err)
+}
+
+func readJSON(path string, v any) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// writeJSON replaces the file at path in one step.
+func writeJSON(path string, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	part := path + "." + strconv.Itoa(os.Getpid())
+	if err := os.WriteFile(part, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(part, path)
+}
+
+// lock takes the container's lock, which its monitor holds as long as it lives,
+// until the file is closed everywhere it was handed to. The error is errLocked
+// if somebody else has it.
+//
+// It is a lock of the open file (F_OFD_SETLK), so that it goes with the file
+// through fork and over sockets, and that others can look without touching it.
+func (c *Container) lock() (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(c.dir, life.LockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, c.fail("lock", err)
+	}
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if err != nil {
+		f.Close()
+		if err == unix.EAGAIN || err == unix.EACCES {
+			err = errLocked
+		}
+		return nil, c.fail("lock", err)
+	}
+	// Who removed the container held the lock meanwhile.
+	if _, err := os.Lstat(f.Name()); err != nil {
+		f.Close()
+		return nil, c.fail("lock", err)
+	}
+	return f, nil
+}
+
+// locked reports whether somebody holds the lock.
+func (c *Container) locked() (bool, error) {
+	f, err := os.Open(filepath.Join(c.dir, life.LockFile))
+	if err != nil {
+		return false, c.fail("lock", err)
+	}
+	defer f.Close()
+	l := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l); err != nil {
+		return false, c.fail("lock", err)
+	}
+	return l.Type != unix.F_UNLCK, nil
+}
+
+// settle makes the state of a container without a monitor true.
+func (c *Container) settle() (State, error) {
+	lock, err := c.lock()
+	if errors.Is(err, errLocked) {
+		return c.readState() // somebody else does it, or starts it
+	}
+	if err != nil {
+		return State{}, err
+	}
+	defer lock.Close()
+	st, err := c.settleLocked()
+	if err != nil || !c.opts.AutoRemove || st.Status != StatusExited {
+		return st, err
+	}
+	if err := c.erase(RemoveOptions{Volumes: true}); err != nil {
+		return st, err
+	}
+	return st, fmt.Errorf("%w: %s", ErrNoContainer, c.opts.Name)
+}
+
+// settleLocked is settle for who holds the lock.
+func (c *Container) settleLocked() (State, error) {
+	st, err := c.readState()
+	if err != nil || !st.Alive() {
+		return st, err
+	}
+	boot := bootID()
+	if st.BootID == boot {
+		if err := c.clear(&st); err != nil {
+			return st, err
+		}
+	}
+	st.ExitCode = exitKilled
+	if st.BootID != boot {
+		st.ExitCode = exitRebooted
+	}
+	st.Status, st.Finished = StatusExited, time.Now()
+	st.PID, st.StartTime, st.MonitorPID = 0, 0, 0
+	st.Networks, st.Ports, st.NetworkPath, st.Cgroups = nil, nil, "", nil
+	if err := c.writeState(st); err != nil {
+		return st, err
+	}
+	c.event("die", map[string]string{"exitCode": strconv.Itoa(st.ExitCode)})
+	return st, nil
+}
+
+// bootID tells this boot of the machine from others.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(id))
+}
