@@ -7,14 +7,12 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/utils"
 	"golang.org/x/sys/unix"
-
-	"cooper/run/internal/wire"
 )
 
-// connectConsole gives p a terminal, whose other end is sent to the Runtime as
-// soon as the container has made it. The returned func waits for that and must be
-// called after the start.
-func (c *container) connectConsole(p *libcontainer.Process) (wait func(), err error) {
+// connectConsole gives p a terminal, whose other end goes to take as soon as the
+// container has made it. The returned func waits for that and must be called after
+// the start.
+func connectConsole(p *libcontainer.Process, take func(master *os.File)) (wait func(), err error) {
 	ours, theirs, err := utils.NewSockPair("console")
 	if err != nil {
 		return nil, err
@@ -28,8 +26,7 @@ func (c *container) connectConsole(p *libcontainer.Process) (wait func(), err er
 		if err != nil {
 			return // the container did not get that far
 		}
-		defer master.Close()
-		c.r.conn.Send(wire.KindConsole, wire.Event{Call: c.req.Call}, master)
+		take(master)
 	}()
 	return func() {
 		theirs.Close()

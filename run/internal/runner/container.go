@@ -29,17 +29,41 @@ type container struct {
 	r     *runner
 	req   *wire.Run
 	files []*os.File // received with the request
+	told  observer
 
 	dir   string         // its directory below the runner's
 	group *orphans.Group // nil if the kernel ends its processes
 
 	mu      sync.Mutex
+	lc      *libcontainer.Container
+	cgroup  *cgroup
 	process *libcontainer.Process // set once it can be signalled
 	pending []unix.Signal         // arrived before that
 }
 
-func newContainer(r *runner, req *wire.Run, files []*os.File) *container {
-	return &container{r: r, req: req, files: files, dir: filepath.Join(r.dir, strconv.FormatUint(req.Call, 36))}
+// observer hears of a container's start.
+type observer struct {
+	// console takes the other end of a terminal over.
+	console func(master *os.File)
+	// started is called when the program has been executed. The files are a
+	// pidfd and, if the kernel does not end all its processes with the
+	// first, its mount namespace; they are closed afterwards.
+	started func(e wire.Event, files ...*os.File) error
+}
+
+func newContainer(r *runner, req *wire.Run, files []*os.File, o observer) *container {
+	return &container{r: r, req: req, files: files, told: o, dir: filepath.Join(r.dir, strconv.FormatUint(req.Call, 36))}
+}
+
+// report is the observer of a Runtime's container.
+func (r *runner) report(call uint64) observer {
+	return observer{
+		console: func(master *os.File) {
+			defer master.Close()
+			r.conn.Send(wire.KindConsole, wire.Event{Call: call}, master)
+		},
+		started: func(e wire.Event, files ...*os.File) error { return r.conn.Send(wire.KindStarted, e, files...) },
+	}
 }
 
 // signal sends s to the first process, or remembers it until there is one.
@@ -179,6 +203,9 @@ func (c *container) runProcess(end *wire.Event) (err error) {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	c.lc, c.cgroup = lc, cg
+	c.mu.Unlock()
 	defer func() { err = errors.Join(err, lc.Destroy()) }()
 	p, err := c.start(lc, cg, end)
 	if err != nil {
@@ -207,13 +234,15 @@ func (c *container) runProcess(end *wire.Event) (err error) {
 // start runs libcontainer's part and the last stage up to the execution of the
 // user's program, and reports that.
 func (c *container) start(lc *libcontainer.Container, cg *cgroup, end *wire.Event) (*libcontainer.Process, error) {
-	p, report, err := c.newProcess()
+	p, report, err := c.newProcess(&c.req.Stage, c.req.Stdio, c.files)
 	if err != nil {
 		return nil, err
 	}
+	p.Init = true
 	defer report.Close()
 	if c.req.Spec.Process.Terminal {
-		wait, err := c.connectConsole(p)
+		p.ConsoleWidth, p.ConsoleHeight = c.req.Width, c.req.Height
+		wait, err := connectConsole(p, c.told.console)
 		if err != nil {
 			closeStageFiles(p)
 			return nil, err
@@ -264,17 +293,18 @@ const (
 )
 
 // newProcess makes libcontainer's process: the last stage, with its instructions.
-// The caller reads report to its end and closes it.
-func (c *container) newProcess() (p *libcontainer.Process, report *os.File, err error) {
+// Standard streams are indices of files. The caller reads report to its end and
+// closes it.
+func (c *container) newProcess(st *wire.Stage, streamOf [3]int, files []*os.File) (p *libcontainer.Process, report *os.File, err error) {
 	stdio := [3]int32{-1, -1, -1}
 	var streams []*os.File
-	for i, n := range c.req.Stdio {
-		if n >= 0 && n < len(c.files) {
+	for i, n := range streamOf {
+		if n >= 0 && n < len(files) {
 			stdio[i] = stageStdio + int32(len(streams))
-			streams = append(streams, c.files[n])
+			streams = append(streams, files[n])
 		}
 	}
-	b, err := stage.Encode(&c.req.Stage, stdio, stageStdio+int32(len(streams)))
+	b, err := stage.Encode(st, stdio, stageStdio+int32(len(streams)))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -290,14 +320,11 @@ func (c *container) newProcess() (p *libcontainer.Process, report *os.File, err 
 	return &libcontainer.Process{
 		Args: []string{"/proc/self/fd/" + strconv.Itoa(stageExe)},
 		// HOME keeps libcontainer from looking for one.
-		Env:           []string{stage.Env + "=" + strconv.Itoa(stageInstructions), "HOME=/"},
-		Stdin:         c.r.null,
-		Stdout:        c.r.null,
-		Stderr:        c.r.null,
-		ExtraFiles:    append([]*os.File{c.r.exe, instructions, w}, streams...),
-		ConsoleWidth:  c.req.Width,
-		ConsoleHeight: c.req.Height,
-		Init:          true,
+		Env:        []string{stage.Env + "=" + strconv.Itoa(stageInstructions), "HOME=/"},
+		Stdin:      c.r.null,
+		Stdout:     c.r.null,
+		Stderr:     c.r.null,
+		ExtraFiles: append([]*os.File{c.r.exe, instructions, w}, streams...),
 	}, report, nil
 }
 
@@ -329,9 +356,8 @@ func (c *container) hasProcesses() bool {
 	})
 }
 
-// reportStart tells the Runtime, with a pidfd (and the mount namespace, if that
-// does not end all processes) by which it can kill the container should this
-// process die first.
+// reportStart tells the observer, with what it needs to kill the container should
+// this process die first.
 func (c *container) reportStart(p *libcontainer.Process, cg *cgroup) error {
 	pid, err := p.Pid()
 	if err != nil {
@@ -347,5 +373,5 @@ func (c *container) reportStart(p *libcontainer.Process, cg *cgroup) error {
 	if c.group != nil {
 		files = append(files, c.group.File())
 	}
-	return c.r.conn.Send(wire.KindStarted, e, files...)
+	return c.told.started(e, files...)
 }

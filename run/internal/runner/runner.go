@@ -187,7 +187,7 @@ func (r *runner) handle(m *wire.Message) error {
 		if !req.NoCgroup {
 			go warmCgroups()
 		}
-		c := newContainer(r, req, m.Files)
+		c := newContainer(r, req, m.Files, r.report(req.Call))
 		r.mu.Lock()
 		r.containers[req.Call] = c
 		r.mu.Unlock()

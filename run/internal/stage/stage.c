@@ -28,6 +28,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -49,6 +50,9 @@
 #endif
 
 _Static_assert(sizeof(struct stage_header) == 96, "stage.go has the same layout");
+
+/* What ps shows for an init; no longer than the name it is executed by. */
+#define INIT_NAME "cooper-init"
 
 struct stage {
 	struct stage_header h;
@@ -331,7 +335,56 @@ static void close_others(struct stage *s)
 	syscall(SYS_close_range, s->h.close_from, ~0U, 0);
 }
 
-static void __attribute__((noreturn)) run_stage(int fd)
+/* reap collects what has ended, and ends with the program. */
+static void reap(pid_t program)
+{
+	int status;
+	pid_t pid;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == program)
+			_exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+	}
+}
+
+/*
+ * be_init makes this process the container's init: it starts the program as the
+ * foreground of the terminal, passes every signal on to it, and waits for the
+ * processes that others leave behind. It has the program's rights and filter, and
+ * keeps none of its streams open.
+ */
+static void __attribute__((noreturn)) be_init(struct stage *s, char *file, char *name)
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	/* Without a process id namespace orphans would go to the host's. */
+	if (getpid() != 1)
+		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	pid_t program = fork();
+	if (program < 0)
+		die(STEP_INIT, errno, "");
+	if (program == 0) {
+		setpgid(0, 0);
+		(void)!tcsetpgrp(0, getpid()); /* SIGTTOU is blocked; no terminal, no matter */
+		sigprocmask(SIG_SETMASK, &before, NULL);
+		execve(file, s->args, s->env);
+		die(STEP_EXEC, errno, file);
+	}
+	syscall(SYS_close_range, 0, ~0U, 0);
+	prctl(PR_SET_NAME, INIT_NAME, 0, 0, 0);
+	if (strlen(name) >= sizeof(INIT_NAME) - 1)
+		strcpy(name, INIT_NAME);
+	for (;;) {
+		int sig = sigwaitinfo(&all, NULL);
+		if (sig == SIGCHLD)
+			reap(program);
+		else if (sig > 0)
+			kill(program, sig);
+	}
+}
+
+static void __attribute__((noreturn)) run_stage(int fd, char *name)
 {
 	struct stage s;
 
@@ -351,12 +404,17 @@ static void __attribute__((noreturn)) run_stage(int fd)
 		enter_dir(&s, 1);
 	check_dir(&s);
 	set_caps(&s);
+	/* Changing the user would have cleared it. */
+	if ((s.h.flags & STAGE_DIE_WITH_PARENT) && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		die(STEP_PARENT, errno, "");
 	char *file = find_program(&s);
 	if (s.h.flags & STAGE_NO_NEW_PRIVS) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			die(STEP_NO_NEW_PRIVS, errno, "");
 		install_filter(&s);
 	}
+	if (s.h.flags & STAGE_INIT)
+		be_init(&s, file, name);
 	execve(file, s.args, s.env);
 	die(STEP_EXEC, errno, file);
 }
@@ -388,11 +446,11 @@ static void __attribute__((noreturn)) run_probe(void)
 	_exit(found);
 }
 
-void cooper_stage(void)
+void cooper_stage(char *name)
 {
 	const char *v = getenv(STAGE_ENV);
 	if (v)
-		run_stage(atoi(v));
+		run_stage(atoi(v), name);
 	if (getenv(PROBE_ENV))
 		run_probe();
 }

@@ -14,8 +14,12 @@ package stage
 #cgo LDFLAGS: -static
 #include "stage.h"
 
-extern void cooper_stage(void);
-static void __attribute__((constructor)) cooper_stage_constructor(void) { cooper_stage(); }
+extern void cooper_stage(char *name);
+static void __attribute__((constructor)) cooper_stage_constructor(int argc, char **argv)
+{
+	(void)argc;
+	cooper_stage(argv[0]);
+}
 */
 import "C"
 
@@ -67,6 +71,12 @@ func Encode(s *wire.Stage, stdio [3]int32, closeFrom int32) ([]byte, error) {
 	}
 	if s.SetGroups {
 		h.Flags |= C.STAGE_SET_GROUPS
+	}
+	if s.DieWithParent {
+		h.Flags |= C.STAGE_DIE_WITH_PARENT
+	}
+	if s.Init {
+		h.Flags |= C.STAGE_INIT
 	}
 	b, err := binary.Append(nil, binary.NativeEndian, h)
 	if err != nil {
@@ -175,6 +185,8 @@ func describe(step uint32, errno unix.Errno) string {
 		C.STEP_CAPS:         "set capabilities",
 		C.STEP_AMBIENT:      "set ambient capabilities",
 		C.STEP_NO_NEW_PRIVS: "set no_new_privs",
+		C.STEP_PARENT:       "set signal for the monitor's end",
+		C.STEP_INIT:         "start program below init",
 	}[step]
 	if errno == unix.EINVAL && (step == C.STEP_UID || step == C.STEP_GID) {
 		return what + ": the id does not exist in this user namespace (see subuid(5))"

@@ -18,6 +18,8 @@
 enum stage_flag {
 	STAGE_NO_NEW_PRIVS = 1 << 0,
 	STAGE_SET_GROUPS = 1 << 1,
+	STAGE_DIE_WITH_PARENT = 1 << 2, /* the thread that started libcontainer */
+	STAGE_INIT = 1 << 3,            /* stay, as an init above the program */
 };
 
 /* The instructions begin with this; groups, filter and strings follow. */
@@ -65,6 +67,8 @@ enum stage_step {
 	STEP_LOOKUP,
 	STEP_NOT_EXECUTABLE,
 	STEP_EXEC,
+	STEP_PARENT,
+	STEP_INIT,
 };
 
 struct stage_error {

@@ -104,12 +104,16 @@ type Tree struct {
 
 // Stage is what the last stage does with itself before it executes the program.
 type Stage struct {
-	Args, Env   []string
-	Dir         string
-	UID, GID    uint32
-	Groups      []uint32
-	SetGroups   bool
-	NoNewPrivs  bool
+	Args, Env  []string
+	Dir        string
+	UID, GID   uint32
+	Groups     []uint32
+	SetGroups  bool
+	NoNewPrivs bool
+	// DieWithParent ends the program with the thread that started it.
+	DieWithParent bool `json:",omitempty"`
+	// Init keeps a small init above the program.
+	Init        bool `json:",omitempty"`
 	Caps        Caps
 	Filter      []byte // struct sock_filter each, native byte order; empty = none
 	FilterFlags uint32
