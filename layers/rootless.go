@@ -2,9 +2,12 @@ package layers
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 
 	"cooper/layers/internal/userns"
@@ -24,9 +27,10 @@ func Init() {
 	}
 }
 
-// EnterUserNamespace makes an ordinary user root of a new user namespace with
-// the user's subordinate ids, or with the user's own id alone when there are
-// none or no newuidmap and newgidmap (SingleID). It is called right after Init,
+// EnterUserNamespace makes an ordinary user root of a user namespace with the
+// user's subordinate ids, or with the user's own id alone when there are none or
+// no newuidmap and newgidmap (SingleID). While another process of the user is in
+// such a namespace, that is the one. It is called right after Init,
 // since it may execute the program anew in the same process; importing
 // cooper/layers/rootless avoids that. For root it does nothing, except for root
 // without CAP_SYS_ADMIN, as in a container, who gets a namespace if allowed.
@@ -67,3 +71,29 @@ var singleID = sync.OnceValue(func() bool {
 	}
 	return total == 1
 })
+
+// KeepUserNamespace makes later commands of this user join this process's user
+// namespace as long as the process pid lives, which is in the same one. For root
+// it does nothing.
+func KeepUserNamespace(pid int) error {
+	start, err := startTime(pid)
+	if err != nil {
+		return fmt.Errorf("keep the user namespace: %w", err)
+	}
+	return userns.Register(pid, start)
+}
+
+// startTime is field 22 of /proc/PID/stat. The second, a name in parentheses, may
+// hold anything.
+func startTime(pid int) (uint64, error) {
+	name := fmt.Sprintf("/proc/%d/stat", pid)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("%s has %d fields", name, len(fields)+2)
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}

@@ -17,6 +17,9 @@ func TestMain(m *testing.M) {
 		os.Stderr.WriteString(err.Error() + "\n")
 		os.Exit(1)
 	}
+	if os.Getenv("COOPER_TEST_NAMESPACE") != "" {
+		showNamespace()
+	}
 	if dir := os.Getenv("COOPER_TEST_KILL"); dir != "" {
 		endlessCommits(dir, os.Getenv("COOPER_TEST_DRIVER"))
 	}

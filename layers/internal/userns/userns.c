@@ -23,7 +23,7 @@ extern int cooper_userns_early __attribute__((weak));
 int cooper_userns_state = COOPER_USERNS_UNTOUCHED;
 int cooper_userns_errno;
 
-enum { MAX_RANGES = 32, MAX_LINE = 512 };
+enum { MAX_RANGES = 32, MAX_LINE = 512, MAX_KEY = 3072 };
 
 /* The ids of one kind that the namespace is to have. */
 struct ids {
@@ -175,12 +175,56 @@ static void announce(unsigned uid, unsigned gid)
 	setenv("_CONTAINERS_ROOTLESS_GID", number, 1);
 }
 
+/* Appends the ids of one kind to the key of a namespace that has them. */
+static void add_to_key(char *key, size_t size, const struct ids *ids, int ranges)
+{
+	size_t n = strlen(key);
+	n += snprintf(key + n, size - n, "%s0:%u:1", n ? " " : "", ids->own);
+	for (int i = 0; ranges && i < ids->n && n < size; i++)
+		n += snprintf(key + n, size - n, ",%lu:%lu", ids->start[i], ids->count[i]);
+}
+
+/* Makes a namespace and has the ids mapped, with ranges if they are wanted. */
+static int make_namespace(struct ids *uids, struct ids *gids, int ranges)
+{
+	int pipefd[2], have_uids = 0, have_gids = 0;
+	if (ranges && pipe2(pipefd, O_CLOEXEC) < 0)
+		ranges = 0;
+	if (ranges) {
+		uids->mapper = start_mapper(uids, pipefd[0], pipefd[1]);
+		gids->mapper = start_mapper(gids, pipefd[0], pipefd[1]);
+	}
+	int entered = unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0;
+	cooper_userns_errno = entered ? 0 : errno;
+	if (ranges) {
+		/* Without the bytes the mappers only end. */
+		if (entered && write(pipefd[1], "gg", 2) != 2)
+			cooper_userns_errno = errno;
+		close(pipefd[1]);
+		close(pipefd[0]);
+		have_uids = succeeded(uids->mapper);
+		have_gids = succeeded(gids->mapper);
+	}
+	if (!entered)
+		return -1;
+	if (!have_gids) {
+		write_file("/proc/self/setgroups", "deny");
+		have_gids = map_own(gids) == 0;
+	}
+	if (!have_uids)
+		have_uids = map_own(uids) == 0;
+	if (!have_uids || !have_gids) {
+		cooper_userns_errno = errno;
+		return -1;
+	}
+	return 0;
+}
+
 static void enter_as_user(void)
 {
 	static struct ids uids = {.subids = "/etc/subuid", .tool = "newuidmap", .map = "/proc/self/uid_map"};
 	static struct ids gids = {.subids = "/etc/subgid", .tool = "newgidmap", .map = "/proc/self/gid_map"};
-	char name[MAX_LINE];
-	int pipefd[2];
+	char name[MAX_LINE], key[MAX_KEY] = "";
 	uids.own = geteuid();
 	gids.own = getegid();
 	user_name(uids.own, name, sizeof name);
@@ -189,41 +233,20 @@ static void enter_as_user(void)
 	find_tool(&uids);
 	find_tool(&gids);
 	int ranges = uids.n && gids.n && uids.path[0] && gids.path[0];
-	if (ranges && pipe2(pipefd, O_CLOEXEC) < 0)
-		ranges = 0;
-	if (ranges) {
-		uids.mapper = start_mapper(&uids, pipefd[0], pipefd[1]);
-		gids.mapper = start_mapper(&gids, pipefd[0], pipefd[1]);
-	}
-	int entered = unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0;
-	cooper_userns_errno = entered ? 0 : errno;
-	int have_uids = 0, have_gids = 0;
-	if (ranges) {
-		/* Without the bytes the mappers only end. */
-		if (entered && write(pipefd[1], "gg", 2) != 2)
-			cooper_userns_errno = errno;
-		close(pipefd[1]);
-		close(pipefd[0]);
-		have_uids = succeeded(uids.mapper);
-		have_gids = succeeded(gids.mapper);
-	}
-	if (!entered) {
-		cooper_userns_state = COOPER_USERNS_FAILED;
-		return;
-	}
-	if (!have_gids) {
-		write_file("/proc/self/setgroups", "deny");
-		have_gids = map_own(&gids) == 0;
-	}
-	if (!have_uids)
-		have_uids = map_own(&uids) == 0;
-	if (!have_uids || !have_gids) {
+	add_to_key(key, sizeof key, &uids, ranges);
+	add_to_key(key, sizeof key, &gids, ranges);
+
+	int failed = 0, joined = cooper_userns_join(key);
+	if (joined < 0) {
 		cooper_userns_errno = errno;
-		cooper_userns_state = COOPER_USERNS_FAILED;
-		return;
+		failed = 1;
+	} else if (joined == 0) {
+		failed = make_namespace(&uids, &gids, ranges) < 0;
 	}
-	cooper_userns_state = COOPER_USERNS_ENTERED;
-	announce(uids.own, gids.own);
+	cooper_userns_register(failed ? NULL : key);
+	cooper_userns_state = failed ? COOPER_USERNS_FAILED : COOPER_USERNS_ENTERED;
+	if (!failed)
+		announce(uids.own, gids.own);
 }
 
 static int has_capability(int cap)
@@ -251,17 +274,13 @@ static int copy_map(const char *from, pid_t pid, const char *to)
 	return write_file(path, text);
 }
 
-/*
- * Root that may not mount, as in an ordinary container: a namespace with the
- * same ids may. When even that is forbidden, nothing has happened.
- */
-static void enter_as_weak_root(void)
+/* Makes a namespace with the same ids: 1 if so, 0 if that is forbidden. */
+static int make_same(void)
 {
 	int pipefd[2];
 	pid_t self = getpid();
-	if (!has_capability(CAP_SETUID) || !has_capability(CAP_SETGID) || !has_capability(CAP_SETFCAP) ||
-	    pipe2(pipefd, O_CLOEXEC) < 0)
-		return;
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return 0;
 	pid_t mapper = fork();
 	if (mapper == 0) {
 		char go;
@@ -277,14 +296,34 @@ static void enter_as_weak_root(void)
 	close(pipefd[0]);
 	int mapped = succeeded(mapper);
 	if (!entered)
+		return 0;
+	if (mapped)
+		return 1;
+	errno = EPERM;
+	return -1;
+}
+
+/*
+ * Root that may not mount, as in an ordinary container: a namespace with the
+ * same ids may. When even that is forbidden, nothing has happened.
+ */
+static void enter_as_weak_root(void)
+{
+	const char *key = "the same ids";
+	if (!has_capability(CAP_SETUID) || !has_capability(CAP_SETGID) || !has_capability(CAP_SETFCAP))
 		return;
-	if (!mapped) {
-		cooper_userns_errno = EPERM;
+	int entered = cooper_userns_join(key);
+	if (entered == 0)
+		entered = make_same();
+	int reason = errno;
+	cooper_userns_register(entered > 0 ? key : NULL);
+	if (entered < 0) {
+		cooper_userns_errno = reason;
 		cooper_userns_state = COOPER_USERNS_FAILED;
-		return;
+	} else if (entered > 0) {
+		cooper_userns_state = COOPER_USERNS_ENTERED;
+		announce(geteuid(), getegid());
 	}
-	cooper_userns_state = COOPER_USERNS_ENTERED;
-	announce(geteuid(), getegid());
 }
 
 __attribute__((constructor)) static void cooper_userns(void)

@@ -10,6 +10,10 @@
 // rules, so that both see the same owners in the same store. Without ranges or
 // without these programs only the user's own id is mapped.
 //
+// While another process of the user is in such a namespace, it is joined instead:
+// see share.c. All containers of a user are then in one namespace, whichever
+// commands started them.
+//
 // The C code acts when package cooper/layers/rootless is linked in, or when the
 // variable _COOPER_USERNS is set, which is how Enter asks for it.
 package userns
@@ -20,6 +24,7 @@ import "C"
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -65,3 +70,21 @@ func announce() error {
 
 // Entered reports whether the C code has moved the process into a namespace.
 func Entered() bool { return C.cooper_userns_state == C.COOPER_USERNS_ENTERED }
+
+// Register lets later commands join this process's namespace as long as the
+// process pid lives, which is in the same one; start is when it was started, field
+// 22 of /proc/PID/stat. When this process is not registered, there is nothing to do.
+func Register(pid int, start uint64) error {
+	own := C.GoString(C.cooper_userns_link)
+	if own == "" {
+		return nil
+	}
+	key, err := os.Readlink(own)
+	if err == nil {
+		err = os.Symlink(key, filepath.Join(filepath.Dir(own), fmt.Sprintf("%d-%d", pid, start)))
+	}
+	if err != nil {
+		return fmt.Errorf("register process %d in the user namespace: %w", pid, err)
+	}
+	return nil
+}

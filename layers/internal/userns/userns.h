@@ -6,3 +6,17 @@ enum {
 
 extern int cooper_userns_state;
 extern int cooper_userns_errno;
+
+/* The link that registers this process, NULL = none: see share.c. */
+extern char *cooper_userns_link;
+
+/*
+ * Takes the register's lock and joins the namespace of a registered process that
+ * has the key. Returns 0 when there is none; errno is set when it is -1: then the
+ * process is in a user namespace without a mount namespace of its own.
+ */
+int cooper_userns_join(const char *key);
+
+/* Ends what cooper_userns_join has begun: registers this process under key, unless
+   that is NULL, and gives the lock back. */
+void cooper_userns_register(const char *key);
