@@ -3,6 +3,7 @@ package layers
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	digest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -36,6 +37,20 @@ type Documents struct {
 // ID returns the image's ID, in hex.
 func (d *Documents) ID() string { return digest.FromBytes(d.Config).Encoded() }
 
+// Descriptor describes the manifest.
+func (d *Documents) Descriptor() ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: d.ManifestType, Digest: digest.FromBytes(d.Manifest), Size: int64(len(d.Manifest))}
+}
+
+// Platform is what the config says the image is for.
+func (d *Documents) Platform() (*ocispec.Platform, error) {
+	var config struct{ ocispec.Platform }
+	if err := json.Unmarshal(d.Config, &config); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return &config.Platform, nil
+}
+
 // Docker reports whether the documents have docker's media types, not OCI's.
 func (d *Documents) Docker() bool { return d.ManifestType == dockerManifestType }
 
@@ -57,19 +72,25 @@ func (s *Store) Documents(nameOrID string) (Documents, error) {
 	if err != nil {
 		return Documents{}, err
 	}
-	d, err := s.storedDocuments(img)
+	d, err := s.storedDocuments(img, "")
 	if err != nil {
 		return Documents{}, fmt.Errorf("image %s: %w", nameOrID, err)
 	}
 	return d, nil
 }
 
-func (s *Store) storedDocuments(img *storage.Image) (Documents, error) {
+// storedDocuments are the documents of img, by the manifest with this digest if
+// it has several.
+func (s *Store) storedDocuments(img *storage.Image, manifest digest.Digest) (Documents, error) {
 	config, err := s.imageConfig(img)
 	if err != nil {
 		return Documents{}, err
 	}
-	stored, err := s.store.ImageBigData(img.ID, storage.ImageDigestBigDataKey)
+	key := storage.ImageDigestManifestBigDataNamePrefix + "-" + manifest.String()
+	if !slices.Contains(img.BigDataNames, key) {
+		key = storage.ImageDigestBigDataKey
+	}
+	stored, err := s.store.ImageBigData(img.ID, key)
 	if err != nil {
 		return Documents{}, err
 	}

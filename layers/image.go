@@ -11,6 +11,7 @@ import (
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	digest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/storage"
 )
 
@@ -29,7 +30,16 @@ type Image struct {
 	// own documents, in bytes.
 	Size   int64
 	Config dockerspec.DockerOCIImage
+	// Manifests are the entries of an index, in its order; nil for an image.
+	// An index has an empty Config and no Layer, and is as large as its images.
+	Manifests []ocispec.Descriptor
+	// Listed says that an index of the store lists the image. Only Images
+	// fills it in.
+	Listed bool
 }
+
+// IsIndex reports whether the record is an index of images.
+func (i *Image) IsIndex() bool { return i.Manifests != nil }
 
 // Image finds an image by name, ID, unique ID prefix or manifest digest
 // ("name@sha256:..."). Short names match as with podman: localhost/ first, then
@@ -73,6 +83,7 @@ func (s *Store) Images() ([]Image, error) {
 		}
 		images = append(images, img)
 	}
+	markListed(images)
 	slices.SortStableFunc(images, func(a, b Image) int {
 		if c := b.Created.Compare(a.Created); c != 0 {
 			return c
@@ -80,6 +91,22 @@ func (s *Store) Images() ([]Image, error) {
 		return strings.Compare(a.ID, b.ID)
 	})
 	return images, nil
+}
+
+// markListed fills in which images an index lists, and what indexes come to.
+func markListed(images []Image) {
+	byDigest := make(map[digest.Digest]*Image, len(images))
+	for i := range images {
+		byDigest[images[i].Digest] = &images[i]
+	}
+	for i := range images {
+		for _, d := range images[i].Manifests {
+			if img, ok := byDigest[d.Digest]; ok {
+				img.Listed = true
+				images[i].Size += img.Size
+			}
+		}
+	}
 }
 
 func (s *Store) layerSize(id string) (parent string, size int64, err error) {
@@ -100,6 +127,15 @@ func (s *Store) image(r *storage.Image, layerSize func(id string) (parent string
 		}
 		img.Size += max(size, 0)
 		id = parent
+	}
+	var err error
+	if img.Manifests, err = s.manifests(r); err != nil || img.IsIndex() {
+		if err != nil {
+			err = fmt.Errorf("image %s: %w", r.ID, err)
+		}
+		// The record keeps the digest it had before it was edited.
+		img.Digest = r.BigDataDigests[storage.ImageDigestBigDataKey]
+		return img, err
 	}
 	config, err := s.imageConfig(r)
 	if err != nil {
@@ -126,7 +162,7 @@ func (s *Store) imageConfig(r *storage.Image) ([]byte, error) {
 			return nil, fmt.Errorf("manifest: %w", err)
 		}
 		if key = m.Config.Digest; key == "" {
-			return []byte("{}"), nil // an index, or a manifest without a config
+			return []byte("{}"), nil // a manifest without a config
 		}
 	}
 	return s.store.ImageBigData(r.ID, key)
@@ -318,15 +354,28 @@ func (s *Store) Forget(id string) error {
 }
 
 // RemoveImage takes the name away, and removes the image with its last one;
-// given an ID it removes the image, which with several names needs force. The
-// error wraps ErrInUse when a container stands on it. It returns the names and
-// the image IDs that are gone. Layers kept for the cache stay.
+// given an ID it removes the image, which with several names, or in an index,
+// needs force. With an index go its images that have no name. The error wraps
+// ErrInUse when a container stands on the image. It returns the names and the
+// image IDs that are gone. Layers kept for the cache stay.
 func (s *Store) RemoveImage(nameOrID string, force bool) (untagged, deleted []string, err error) {
 	img, name, err := s.find(nameOrID)
 	if err != nil {
 		return nil, nil, err
 	}
-	if name != "" && len(img.Names) > 1 {
+	manifests, err := s.manifests(img)
+	if err != nil {
+		return nil, nil, fmt.Errorf("image %s: %w", img.ID, err)
+	}
+	listed := false
+	if !force && manifests == nil {
+		in, err := s.listed(img.ID)
+		if err != nil {
+			return nil, nil, err
+		}
+		listed = slices.ContainsFunc(img.Digests, func(d digest.Digest) bool { return in[d] })
+	}
+	if name != "" && (len(img.Names) > 1 || listed) {
 		if err := s.store.RemoveNames(img.ID, []string{name}); err != nil {
 			return nil, nil, fmt.Errorf("untag image %s: %w", name, err)
 		}
@@ -335,13 +384,17 @@ func (s *Store) RemoveImage(nameOrID string, force bool) (untagged, deleted []st
 	if name == "" && len(img.Names) > 1 && !force {
 		return nil, nil, fmt.Errorf("remove image %s: it has the names %s, force is needed: %w", nameOrID, strings.Join(img.Names, ", "), ErrInUse)
 	}
+	if listed {
+		return nil, nil, fmt.Errorf("remove image %s: %w by an index: remove that, or force is needed", nameOrID, ErrInUse)
+	}
 	if _, err := s.store.DeleteImage(img.ID, true); err != nil {
 		if errors.Is(err, storage.ErrImageUsedByContainer) {
 			err = fmt.Errorf("%w by a container: %w", ErrInUse, err)
 		}
 		return nil, nil, fmt.Errorf("remove image %s: %w", nameOrID, notFound(img.ID, err))
 	}
-	return img.Names, []string{img.ID}, nil
+	also, err := s.removeListed(manifests)
+	return img.Names, append([]string{img.ID}, also...), err
 }
 
 // imageExists reports whether the store has an image with exactly this ID.

@@ -48,38 +48,52 @@ func (s *Store) CreateImage(ctx context.Context, o ImageOptions) (Image, error) 
 	if err != nil {
 		return Image{}, fmt.Errorf("create image: %w", err)
 	}
-	id := docs.ID()
+	img, err := s.putImage(ctx, docs.ID(), o.Layer, imageData(docs.Config, docs.Manifest, o))
+	if err == nil {
+		err = s.pin(o.Layer)
+	}
+	if err == nil {
+		img, err = s.addNames(img, names)
+	}
+	if err != nil {
+		return Image{}, fmt.Errorf("create image %s: %w", docs.ID(), err)
+	}
+	return s.image(img, s.layerSize)
+}
+
+// putImage makes the record of an image with its documents, unless it is there.
+// Without an id it gets a new one.
+func (s *Store) putImage(ctx context.Context, id, layer string, data *storage.ImageOptions) (*storage.Image, error) {
+	if id == "" {
+		return s.store.CreateImage("", nil, layer, "", data)
+	}
 	img, exists, err := s.imageExists(ctx, id)
 	if err != nil {
-		return Image{}, fmt.Errorf("create image %s: %w", id, err)
+		return nil, err
 	}
-	data := imageData(docs.Config, docs.Manifest, o)
 	if !exists {
 		if err := s.writeAhead(id, data); err != nil {
-			return Image{}, fmt.Errorf("create image %s: %w", id, err)
+			return nil, err
 		}
-		if img, err = s.store.CreateImage(id, nil, o.Layer, "", data); errors.Is(err, storage.ErrDuplicateID) {
+		if img, err = s.store.CreateImage(id, nil, layer, "", data); errors.Is(err, storage.ErrDuplicateID) {
 			img, err = s.store.Image(id)
 		}
 	}
-	if err == nil {
-		err = s.completeImage(img, data)
-	}
 	if err != nil {
-		return Image{}, fmt.Errorf("create image %s: %w", id, err)
+		return nil, err
 	}
-	if err := s.pin(o.Layer); err != nil {
-		return Image{}, fmt.Errorf("create image %s: %w", id, err)
+	return img, s.completeImage(img, data)
+}
+
+// addNames gives img full names and returns it with them.
+func (s *Store) addNames(img *storage.Image, names []string) (*storage.Image, error) {
+	if len(names) == 0 {
+		return img, nil
 	}
-	if len(names) > 0 {
-		if err := s.store.AddNames(id, names); err != nil {
-			return Image{}, fmt.Errorf("name image %s: %w", id, err)
-		}
-		if img, err = s.store.Image(id); err != nil {
-			return Image{}, fmt.Errorf("create image %s: %w", id, err)
-		}
+	if err := s.store.AddNames(img.ID, names); err != nil {
+		return nil, fmt.Errorf("name it: %w", err)
 	}
-	return s.image(img, s.layerSize)
+	return s.store.Image(img.ID)
 }
 
 // writeAhead puts an image's documents where the storage library will put them once

@@ -1,0 +1,303 @@
+package layers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+	digest "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/storage"
+)
+
+// An index is in the store what podman and buildah call a manifest list: an image
+// record without layers. Its document "manifest" is the index, which names its
+// images by the digests of their manifests; its document "instances.json" says
+// for each digest where that image is:
+//
+//	{"sha256:...": "containers-storage:[overlay@/root+/run]@IMAGE-ID"}
+const instancesKey = "instances.json"
+
+// dockerListType is docker's media type of an index.
+const dockerListType = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+// Index describes an index: images for several platforms under one name.
+type Index struct {
+	// Images are the images, in the order of the index.
+	Images []IndexImage
+	// Annotations are the index's own; docker's format has none.
+	Annotations map[string]string
+	// DockerFormat writes docker's media type in place of OCI's.
+	DockerFormat bool
+}
+
+// IndexImage is one image of an index.
+type IndexImage struct {
+	Documents
+	// Platform is what the image is for; nil if the index does not say.
+	Platform *ocispec.Platform
+	// Annotations are those of the entry in the index, beside the manifest's
+	// own.
+	Annotations map[string]string
+}
+
+// Descriptor describes the image's manifest, as the index has it.
+func (i *IndexImage) Descriptor() ocispec.Descriptor {
+	d := i.Documents.Descriptor()
+	d.Platform, d.Annotations = i.Platform, i.Annotations
+	return d
+}
+
+// Document writes the index. manifests are the images' descriptors where these
+// have come to differ from the store's by compression; nil keeps those. Platforms
+// and annotations are the Index's.
+func (x *Index) Document(manifests []ocispec.Descriptor) (raw []byte, mediaType string, err error) {
+	doc := ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: make([]ocispec.Descriptor, len(x.Images)), Annotations: x.Annotations,
+	}
+	if x.DockerFormat {
+		doc.MediaType, doc.Annotations = dockerListType, nil
+	}
+	for i := range x.Images {
+		d := x.Images[i].Descriptor()
+		if manifests != nil {
+			d.MediaType, d.Digest, d.Size = manifests[i].MediaType, manifests[i].Digest, manifests[i].Size
+		}
+		doc.Manifests[i] = d
+	}
+	raw, err = json.Marshal(doc)
+	return raw, doc.MediaType, err
+}
+
+// CreateIndex writes an index of images that are in the store, under names, which
+// move here from what has them. The same index is made once.
+func (s *Store) CreateIndex(ctx context.Context, x Index, names ...string) (Image, error) {
+	full, err := normalizeAll(names)
+	if err != nil {
+		return Image{}, err
+	}
+	data, err := s.indexData(x)
+	if err != nil {
+		return Image{}, fmt.Errorf("create index: %w", err)
+	}
+	id := data.Digest.Encoded()
+	if there, exists, err := s.imageExists(ctx, id); err != nil {
+		return Image{}, fmt.Errorf("create index: %w", err)
+	} else if exists && there.BigDataDigests[storage.ImageDigestBigDataKey] != data.Digest {
+		id = "" // it has been edited since: this is another one, with an ID of its own
+	}
+	img, err := s.putImage(ctx, id, "", data)
+	if err == nil {
+		img, err = s.addNames(img, full)
+	}
+	if err != nil {
+		return Image{}, fmt.Errorf("create index: %w", err)
+	}
+	return s.image(img, s.layerSize)
+}
+
+// UpdateIndex replaces what the index nameOrID lists. It keeps ID and names.
+func (s *Store) UpdateIndex(nameOrID string, x Index) (Image, error) {
+	img, _, err := s.find(nameOrID)
+	if err != nil {
+		return Image{}, err
+	}
+	data, err := s.indexData(x)
+	if err != nil {
+		return Image{}, fmt.Errorf("update index %s: %w", nameOrID, err)
+	}
+	for _, d := range data.BigData {
+		digestOf := func([]byte) (digest.Digest, error) { return d.Digest, nil }
+		if err := s.store.SetImageBigData(img.ID, d.Key, d.Data, digestOf); err != nil {
+			return Image{}, fmt.Errorf("update index %s: %w", nameOrID, err)
+		}
+	}
+	return s.Image(img.ID)
+}
+
+// indexData lays the documents of an index out as podman does.
+func (s *Store) indexData(x Index) (*storage.ImageOptions, error) {
+	raw, _, err := x.Document(nil)
+	if err != nil {
+		return nil, err
+	}
+	where := make(map[digest.Digest]string, len(x.Images))
+	for i := range x.Images {
+		d := x.Images[i].Descriptor()
+		img, err := s.findDigest(d.Digest, nil)
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", d.Digest, notFound(d.Digest.String(), err))
+		}
+		where[d.Digest] = fmt.Sprintf("containers-storage:[%s@%s+%s]@%s", s.DriverName(), s.Root(), s.RunRoot(), img.ID)
+	}
+	instances, err := json.Marshal(where)
+	if err != nil {
+		return nil, err
+	}
+	sum := digest.FromBytes(raw)
+	return &storage.ImageOptions{
+		Digest:   sum,
+		Metadata: "{}",
+		BigData: []storage.ImageBigDataOption{
+			{Key: storage.ImageDigestBigDataKey, Data: raw, Digest: sum},
+			{Key: instancesKey, Data: instances, Digest: digest.FromBytes(instances)},
+		},
+	}, nil
+}
+
+// manifests returns the entries of an index, nil if the record is an image's.
+func (s *Store) manifests(r *storage.Image) ([]ocispec.Descriptor, error) {
+	if r.TopLayer != "" || slices.Contains(r.BigDataNames, "sha256:"+r.ID) || !slices.Contains(r.BigDataNames, storage.ImageDigestBigDataKey) {
+		return nil, nil
+	}
+	raw, err := s.store.ImageBigData(r.ID, storage.ImageDigestBigDataKey)
+	if err != nil {
+		return nil, err
+	}
+	var doc ocispec.Index
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	if doc.MediaType != ocispec.MediaTypeImageIndex && doc.MediaType != dockerListType && doc.Manifests == nil {
+		return nil, nil
+	}
+	return append([]ocispec.Descriptor{}, doc.Manifests...), nil
+}
+
+// ImageFor is Image, but of an index the image for platform p; of a zero p what
+// is empty is the host's. An index that has none in the store wraps ErrNotFound.
+func (s *Store) ImageFor(nameOrID string, p ocispec.Platform) (Image, error) {
+	img, err := s.Image(nameOrID)
+	if err != nil || !img.IsIndex() {
+		return img, err
+	}
+	host := platforms.DefaultSpec()
+	if p.Architecture == "" {
+		p.Architecture, p.Variant = host.Architecture, host.Variant
+	}
+	if p.OS == "" {
+		p.OS = host.OS
+	}
+	found, ok := choose(img.Manifests, p)
+	if !ok {
+		return Image{}, fmt.Errorf("image %s: %w: it has no image for %s, only for %s", nameOrID, ErrNotFound, platforms.Format(p), listPlatforms(img.Manifests))
+	}
+	one, err := s.findDigest(found.Digest, nil)
+	if err != nil {
+		return Image{}, fmt.Errorf("image %s for %s: %w", nameOrID, platforms.Format(p), notFound(found.Digest.String(), err))
+	}
+	return s.image(one, s.layerSize)
+}
+
+// choose picks the entry that suits p best.
+func choose(manifests []ocispec.Descriptor, p ocispec.Platform) (best ocispec.Descriptor, ok bool) {
+	matcher := platforms.Only(platforms.Normalize(p))
+	for _, d := range manifests {
+		if d.Platform == nil || !matcher.Match(platforms.Normalize(*d.Platform)) {
+			continue
+		}
+		if !ok || matcher.Less(*d.Platform, *best.Platform) {
+			best, ok = d, true
+		}
+	}
+	return best, ok
+}
+
+// listPlatforms names the platforms of an index for a message.
+func listPlatforms(manifests []ocispec.Descriptor) string {
+	var names []string
+	for _, d := range manifests {
+		if d.Platform != nil {
+			names = append(names, platforms.Format(*d.Platform))
+		}
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+// Index returns an index of the store with the documents of its images. An image
+// that the store has not is an error that wraps ErrNotFound.
+func (s *Store) Index(nameOrID string) (Index, error) {
+	r, _, err := s.find(nameOrID)
+	if err != nil {
+		return Index{}, err
+	}
+	raw, err := s.store.ImageBigData(r.ID, storage.ImageDigestBigDataKey)
+	if err != nil {
+		return Index{}, fmt.Errorf("index %s: %w", nameOrID, err)
+	}
+	var doc ocispec.Index
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return Index{}, fmt.Errorf("index %s: %w", nameOrID, err)
+	}
+	x := Index{Annotations: doc.Annotations, DockerFormat: doc.MediaType == dockerListType}
+	for _, d := range doc.Manifests {
+		img, err := s.findDigest(d.Digest, nil)
+		if err != nil {
+			return Index{}, fmt.Errorf("index %s: %w", nameOrID, notFound(d.Digest.String(), err))
+		}
+		docs, err := s.storedDocuments(img, d.Digest)
+		if err != nil {
+			return Index{}, fmt.Errorf("index %s: %w", nameOrID, err)
+		}
+		x.Images = append(x.Images, IndexImage{Documents: docs, Platform: d.Platform, Annotations: d.Annotations})
+	}
+	return x, nil
+}
+
+// listed returns the digests that the store's indexes list, but for the index
+// with this ID.
+func (s *Store) listed(except string) (map[digest.Digest]bool, error) {
+	records, err := s.store.Images()
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	in := map[digest.Digest]bool{}
+	for i := range records {
+		if records[i].ID == except {
+			continue
+		}
+		manifests, err := s.manifests(&records[i])
+		if errors.Is(err, storage.ErrImageUnknown) {
+			continue // removed since
+		}
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", records[i].ID, err)
+		}
+		for _, d := range manifests {
+			in[d.Digest] = true
+		}
+	}
+	return in, nil
+}
+
+// removeListed removes the images of an index that is gone: those without a name
+// that no other index lists and no container uses.
+func (s *Store) removeListed(manifests []ocispec.Descriptor) (deleted []string, err error) {
+	kept, err := s.listed("")
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range manifests {
+		img, err := s.findDigest(d.Digest, nil)
+		if err != nil || kept[d.Digest] || len(img.Names) > 0 {
+			continue
+		}
+		_, err = s.store.DeleteImage(img.ID, true)
+		switch {
+		case err == nil:
+			deleted = append(deleted, img.ID)
+		case !errors.Is(err, storage.ErrImageUsedByContainer) && !errors.Is(err, storage.ErrImageUnknown):
+			return deleted, fmt.Errorf("remove image %s: %w", img.ID, err)
+		}
+	}
+	return deleted, nil
+}
