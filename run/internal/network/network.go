@@ -59,7 +59,7 @@ type Request struct {
 	// Options resolver options in place of the host's.
 	DNS, Search, Options []string
 	// RunDir is for files that need not outlive a boot. It must be the same
-	// for all who share the bridges' network namespace; see RunDir.
+	// for all who share the bridges' network namespace.
 	RunDir string
 	// Rootless: this process is in a user's namespace and has no rights over
 	// the host's network.

@@ -1,0 +1,122 @@
+package network
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// choose gives a an address, MAC and interface names. used are the places on all
+// networks of all other containers, own those that the container has already.
+func choose(id string, a Attachment, used []*lease, own []place) (place, error) {
+	p := place{Network: a.Network, Aliases: a.Aliases, IP: a.IP, IP6: a.IP6, MAC: a.MAC}
+	n := &a.Network
+	taken := map[netip.Addr]string{n.Gateway: "", n.Gateway6: ""}
+	for _, l := range used {
+		for _, other := range l.Places {
+			if other.Network.ID == n.ID {
+				taken[other.IP], taken[other.IP6] = l.Name, l.Name
+			}
+		}
+	}
+	var err error
+	if p.IP, err = address(n, a.IP, n.Subnet, n.IPRange, taken); err != nil {
+		return place{}, err
+	}
+	if n.Subnet6.IsValid() {
+		if p.IP6, err = address(n, a.IP6, n.Subnet6, netip.Prefix{}, taken); err != nil {
+			return place{}, err
+		}
+	} else if a.IP6.IsValid() {
+		return place{}, fmt.Errorf("address %s: network %s has no IPv6 addresses (network create --ipv6)", a.IP6, n.Name)
+	}
+	if p.MAC == "" {
+		p.MAC = macOf(p.IP)
+	} else if mac, err := net.ParseMAC(p.MAC); err != nil || len(mac) != 6 {
+		return place{}, fmt.Errorf("invalid MAC address %q: want six bytes as 02:42:0a:57:00:02", p.MAC)
+	}
+	p.Interface = freeInterface(own)
+	p.Link = linkName(id, p.Interface)
+	return p, nil
+}
+
+// address is wanted, if it can be had, or the first free address of within (or,
+// without that, of subnet).
+func address(n *Network, wanted netip.Addr, subnet, within netip.Prefix, taken map[netip.Addr]string) (netip.Addr, error) {
+	if wanted.IsValid() {
+		switch name, has := taken[wanted]; {
+		case !subnet.Contains(wanted):
+			return wanted, fmt.Errorf("address %s is not in subnet %s of network %s", wanted, subnet, n.Name)
+		case has && name == "":
+			return wanted, fmt.Errorf("address %s is the gateway of network %s: choose another", wanted, n.Name)
+		case has:
+			return wanted, fmt.Errorf("address %s is in use by container %s: choose another or stop that", wanted, name)
+		}
+		return wanted, nil
+	}
+	if !within.IsValid() {
+		within = subnet
+	}
+	last := lastAddress(subnet) // the broadcast address
+	for a := within.Masked().Addr(); within.Contains(a); a = a.Next() {
+		if _, has := taken[a]; !has && a != subnet.Masked().Addr() && a != last {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("network %s has no free address left in %s: remove containers, or create one with a larger --subnet", n.Name, within)
+}
+
+// lastAddress is the highest address of p.
+func lastAddress(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// macOf is a locally administered address made from ip: who gets the IP address
+// next has the MAC address with it, and no neighbour's table is wrong.
+func macOf(ip netip.Addr) string {
+	b := ip.As4()
+	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}.String()
+}
+
+// freeInterface is the first of eth0, eth1 ... that is not among own.
+func freeInterface(own []place) string {
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("eth%d", i)
+		free := true
+		for _, p := range own {
+			free = free && p.Interface != name
+		}
+		if free {
+			return name
+		}
+	}
+}
+
+// linkPrefix begins the names of our links on the host's side.
+const linkPrefix = "co"
+
+// linkName is the name of the host's end of a container's interface: at most 15
+// bytes, unique by 40 bits of the container's id.
+func linkName(id, iface string) string {
+	return linkPrefix + id[:min(10, len(id))] + strings.TrimPrefix(iface, "eth")
+}
+
+// offset returns the i-th address of p.
+func offset(p netip.Prefix, i uint32) netip.Addr {
+	a := p.Masked().Addr()
+	if a.Is4() {
+		b := a.As4()
+		binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+i)
+		return netip.AddrFrom4(b)
+	}
+	b := a.As16()
+	binary.BigEndian.PutUint32(b[12:], binary.BigEndian.Uint32(b[12:])+i)
+	return netip.AddrFrom16(b)
+}

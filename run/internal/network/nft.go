@@ -1,0 +1,212 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// The table is made whole, with all chains and rules, see rules.go. What differs
+// from one network and container to the next are elements of its sets:
+//
+//	bridges             the networks' bridges
+//	inner               bridges of internal networks
+//	pairs               each bridge with itself
+//	anywhere4, 6        protocol and port -> container's address and port
+//	address4, 6         host address, protocol and port -> the same
+//
+// so that a container with published ports costs one small transaction, and one
+// without none.
+const tableName = "cooper"
+
+// table is the nft table of one network namespace.
+type table struct {
+	conn  *nftables.Conn
+	table *nftables.Table
+
+	bridges, inner, pairs                    *nftables.Set
+	anywhere4, anywhere6, address4, address6 *nftables.Set
+}
+
+// openTable prepares to work on the table of namespace ns, nil meaning the caller's
+// own. Nothing is sent yet.
+func openTable(ns *os.File) (*table, error) {
+	options := []nftables.ConnOption{nftables.AsLasting()}
+	if ns != nil {
+		options = append(options, nftables.WithNetNSFd(int(ns.Fd())))
+	}
+	conn, err := nftables.New(options...)
+	if err != nil {
+		return nil, fmt.Errorf("nftables: %w", err)
+	}
+	t := &table{conn: conn, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
+	service := nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
+	to4 := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
+	to6 := nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeInetService)
+	set := func(name string, key nftables.SetDatatype) *nftables.Set {
+		return &nftables.Set{Table: t.table, Name: name, KeyType: key}
+	}
+	mapping := func(name string, to nftables.SetDatatype, key ...nftables.SetDatatype) *nftables.Set {
+		s := set(name, nftables.MustConcatSetType(key...))
+		s.IsMap, s.Concatenation, s.DataType = true, true, to
+		return s
+	}
+	t.bridges, t.inner = set("bridges", nftables.TypeIFName), set("inner", nftables.TypeIFName)
+	t.pairs = set("pairs", nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName))
+	t.pairs.Concatenation = true
+	t.anywhere4, t.anywhere6 = mapping("anywhere4", to4, service), mapping("anywhere6", to6, service)
+	t.address4 = mapping("address4", to4, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
+	t.address6 = mapping("address6", to6, nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService)
+	return t, nil
+}
+
+func (t *table) sets() []*nftables.Set {
+	return []*nftables.Set{t.bridges, t.inner, t.pairs, t.anywhere4, t.anywhere6, t.address4, t.address6}
+}
+
+func (t *table) Close() error { return t.conn.CloseLasting() }
+
+// exists reports whether the table is there: reloading the host's firewall may have
+// removed it.
+func (t *table) exists() (bool, error) {
+	tables, err := t.conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, fmt.Errorf("list nft tables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(o *nftables.Table) bool { return o.Name == tableName }), nil
+}
+
+// make makes the table with what the leases need.
+func (t *table) make(leases []*lease) error {
+	t.conn.AddTable(t.table)
+	for _, s := range t.sets() {
+		if err := t.conn.AddSet(s, nil); err != nil {
+			return fmt.Errorf("nft set %s: %w", s.Name, err)
+		}
+	}
+	t.addRules()
+	seen := map[string]bool{}
+	for _, l := range leases {
+		for _, p := range l.Places {
+			if !seen[p.Network.Bridge] {
+				seen[p.Network.Bridge] = true
+				t.addNetwork(&p.Network)
+			}
+		}
+		t.addPorts(l)
+	}
+	return t.flush("make nft table cooper")
+}
+
+// remove removes the table. It is no error when it is not there.
+func (t *table) remove() error {
+	t.conn.DelTable(t.table)
+	err := t.flush("remove nft table cooper")
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// flush sends what has been gathered as one transaction.
+func (t *table) flush(what string) error {
+	if err := t.conn.Flush(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// addNetwork gathers the elements of a network.
+func (t *table) addNetwork(n *Network) {
+	for s, e := range t.networkElements(n) {
+		t.conn.SetAddElements(s, e) // fails for anonymous sets only
+	}
+}
+
+// removeNetwork gathers the removal of a network's elements.
+func (t *table) removeNetwork(n *Network) {
+	for s, e := range t.networkElements(n) {
+		t.conn.SetDeleteElements(s, e) // likewise
+	}
+}
+
+func (t *table) networkElements(n *Network) map[*nftables.Set][]nftables.SetElement {
+	name := ifname(n.Bridge)
+	elements := map[*nftables.Set][]nftables.SetElement{
+		t.bridges: {{Key: name}},
+		t.pairs:   {{Key: append(slices.Clone(name), name...)}},
+	}
+	if n.Internal {
+		elements[t.inner] = []nftables.SetElement{{Key: name}}
+	}
+	return elements
+}
+
+// ifname is an interface's name as nft compares it.
+func ifname(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}
+
+// addPorts gathers the elements of a container's published ports.
+func (t *table) addPorts(l *lease) {
+	for _, p := range l.Ports {
+		for s, e := range t.portElements(l, p) {
+			t.conn.SetAddElements(s, []nftables.SetElement{e}) // fails for anonymous sets only
+		}
+	}
+}
+
+// removePorts gathers their removal.
+func (t *table) removePorts(l *lease) {
+	for _, p := range l.Ports {
+		for s, e := range t.portElements(l, p) {
+			t.conn.SetDeleteElements(s, []nftables.SetElement{e}) // likewise
+		}
+	}
+}
+
+// protocols are the numbers of those that can be published.
+var protocols = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
+
+// portElements returns what leads p to the container: at most one element for IPv4
+// and one for IPv6. What has none, IPv6 to a container without it, is proxied.
+func (t *table) portElements(l *lease, p Port) map[*nftables.Set]nftables.SetElement {
+	elements := map[*nftables.Set]nftables.SetElement{}
+	to4, to6 := l.target()
+	key := append(field([]byte{protocols[p.Protocol]}), field(bigEndian(p.HostPort))...)
+	add := func(s *nftables.Set, to netip.Addr, host ...byte) {
+		if to.IsValid() {
+			value := append(to.AsSlice(), field(bigEndian(p.ContainerPort))...)
+			elements[s] = nftables.SetElement{Key: append(host, key...), Val: value}
+		}
+	}
+	host := p.HostIP.Unmap()
+	switch {
+	case !host.IsValid():
+		add(t.anywhere4, to4)
+		add(t.anywhere6, to6)
+	case host.Is4() && host.IsUnspecified():
+		add(t.anywhere4, to4)
+	case host.Is6() && host.IsUnspecified():
+		add(t.anywhere6, to6)
+	case host.Is4():
+		add(t.address4, to4, host.AsSlice()...)
+	default:
+		add(t.address6, to6, host.AsSlice()...)
+	}
+	return elements
+}
+
+// field pads a part of a concatenated key to whole registers.
+func field(b []byte) []byte {
+	return append(b, make([]byte, (4-len(b)%4)%4)...)
+}
+
+func bigEndian(port uint16) []byte { return []byte{byte(port >> 8), byte(port)} }
