@@ -69,6 +69,7 @@ type images struct {
 	// written are references as the Dockerfile has them: what a short name
 	// means is the registry room's to say.
 	written map[dockerfile.ImageRequest]string
+	file    *dockerfile.File
 }
 
 type imageEntry struct {
@@ -81,10 +82,11 @@ func newImages(b *Builder, o *Options, r *reporter) *images {
 	return &images{b: b, o: o, report: r, entries: map[dockerfile.ImageRequest]*imageEntry{}, written: map[dockerfile.ImageRequest]string{}}
 }
 
-// learn notes how the plan's images are written.
-func (im *images) learn(p *dockerfile.Plan) {
+// learn notes how the images of the plan for file are written.
+func (im *images) learn(file *dockerfile.File, p *dockerfile.Plan) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
+	im.file = file
 	for _, use := range p.Images {
 		im.written[use.Request] = use.Name
 	}
@@ -141,13 +143,23 @@ func (im *images) resolve(ctx context.Context, r dockerfile.ImageRequest) (_ *im
 		if localErr == nil && im.o.Pull == PullNewer && errors.Is(err, registry.ErrUnreachable) {
 			return local, nil
 		}
-		return nil, fmt.Errorf("%s: failed to resolve source metadata: %w", name, err)
+		return nil, im.unresolved(name, r, err)
 	}
 	img := &image{ref: ref, manifest: manifest, platform: platform, config: config, chain: chainID(config)}
 	if top, ok := im.stored(config); ok {
 		img.setLayer(top)
 	}
 	return img, nil
+}
+
+// unresolved says in BuildKit's words that there is no image name, and what else
+// may have been meant: a stage perhaps.
+func (im *images) unresolved(name string, r dockerfile.ImageRequest, err error) error {
+	near, ok := im.file.Suggest(name)
+	if ok {
+		near = " (did you mean " + near + "?)"
+	}
+	return fmt.Errorf("%s: failed to resolve source metadata for %s: %w%s", name, cmp.Or(r.Ref, name), err, near)
 }
 
 // stored returns the layer that config's layers end in, if all of them are in the

@@ -331,7 +331,7 @@ func TestMissingSourceNamesTheLine(t *testing.T) {
 		"nothere": `"/nothere": not found in the build context`,
 		"../x":    `"../x": not found: COPY can't reach outside the build context; move the file into it, or name its directory with --build-context`,
 		"out":     `"/out": not found in the build context`,
-		"*.zip":   `no source file matches *.zip in the build context`,
+		"ouy":     `"/ouy": not found in the build context (did you mean /out?)`,
 	} {
 		_, err := bn.build("FROM base\nCOPY " + source + " /x/\n")
 		var se *StepError

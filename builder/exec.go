@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -73,6 +74,8 @@ func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (_ dig
 	case errors.As(err, &start) && start.Code != 125:
 		tail.add([]byte(start.Error() + "\n"))
 		return "", &commandError{run.Status{ExitCode: start.Code}, tail.lines()}
+	case start != nil:
+		return "", fmt.Errorf("process %q did not complete successfully: %w", strings.Join(w.op.Args, " "), err)
 	case err != nil:
 		return "", err
 	case !status.Success():

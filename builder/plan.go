@@ -52,7 +52,7 @@ func (b *Builder) plan(ctx context.Context, o *Options, im *images, ask asked) (
 		if err != nil {
 			return plan, err // it has the warnings up to there
 		}
-		im.learn(plan)
+		im.learn(file, plan)
 		if plan.Epoch != nil && plan.Epoch.Seconds == nil && !epochAsked {
 			if epoch, err = b.findEpoch(ctx, o, plan.Epoch); err != nil {
 				return nil, err

@@ -62,7 +62,7 @@ func (m *mounts) ssh(spec dockerfile.Mount) error {
 		if !spec.Required {
 			return nil
 		}
-		return fmt.Errorf("no agent %q; give it with --ssh %s", spec.ID, spec.ID)
+		return fmt.Errorf("no SSH key %q forwarded from the client; give it with --ssh %s", spec.ID, spec.ID)
 	}
 	dir, err := sshagent.TempDir()
 	if err != nil {

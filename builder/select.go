@@ -136,7 +136,25 @@ func (s *source) explain(pattern string, err error) error {
 	if s.local && (strings.HasPrefix(path.Clean(pattern), "../") || path.Clean(pattern) == "..") {
 		return fmt.Errorf("%q: not found: COPY can't reach outside %s; move the file into it, or name its directory with --build-context", pattern, s.place)
 	}
-	return fmt.Errorf("%q: not found in %s", named, s.place)
+	return fmt.Errorf("%q: not found in %s%s", named, s.place, s.near(named))
+}
+
+// near suggests a file beside the missing one that may have been meant.
+func (s *source) near(named string) string {
+	dir, base := path.Split(named)
+	infos, err := s.view.ReadDir(clean(dir))
+	if err != nil {
+		return ""
+	}
+	names := make([]string, len(infos))
+	for i := range infos {
+		names[i] = path.Base(infos[i].Path)
+	}
+	near, ok := dockerfile.Nearest(base, names)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s?)", dir+near)
 }
 
 // load stats name and, for a directory, walks it. It returns nil when the

@@ -3,6 +3,7 @@ package dockerfile
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -25,13 +26,14 @@ func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
 // Excerpt returns the lines of the Dockerfile in the form of the function
-// Excerpt, one block for each Location. It is "" when no line is known.
+// Excerpt, one block for each Location, of which as with BuildKit the first
+// comes last. It is "" when no line is known.
 func (e *Error) Excerpt() string {
 	var b strings.Builder
-	b.WriteString(Excerpt(e.File, e.Source, e.Location))
-	for _, l := range e.Others {
+	for _, l := range slices.Backward(e.Others) {
 		b.WriteString(Excerpt(e.File, e.Source, l))
 	}
+	b.WriteString(Excerpt(e.File, e.Source, e.Location))
 	return b.String()
 }
 

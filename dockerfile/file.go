@@ -164,5 +164,11 @@ func (f *File) Suggest(name string) (string, bool) {
 	for _, image := range []string{"alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora"} {
 		options = append(options, image, image+":latest")
 	}
-	return suggest.Search(name, options, true)
+	return Nearest(name, options)
+}
+
+// Nearest returns the one of options that word could be a misspelling of, by
+// the measure that BuildKit uses for its suggestions.
+func Nearest(word string, options []string) (string, bool) {
+	return suggest.Search(word, options, true)
 }
