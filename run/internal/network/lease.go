@@ -164,14 +164,15 @@ func (d runDir) forget(id string) error {
 
 // target is where published ports lead: the addresses on the first network that has
 // a way out, or on the first at all.
-func (l *lease) target() (ip4, ip6 netip.Addr) {
-	for _, p := range l.Places {
+func (l *lease) target() target {
+	t := target{ID: l.ID}
+	for i, p := range l.Places {
+		if i == 0 || !p.Network.Internal {
+			t.IP4, t.IP6 = p.IP, p.IP6
+		}
 		if !p.Network.Internal {
-			return p.IP, p.IP6
+			break
 		}
 	}
-	if len(l.Places) > 0 {
-		return l.Places[0].IP, l.Places[0].IP6
-	}
-	return
+	return t
 }

@@ -98,7 +98,7 @@ func (t *table) make(leases []*lease) error {
 				t.addNetwork(&p.Network)
 			}
 		}
-		t.addPorts(l)
+		t.addPorts(l.Ports, l.target())
 	}
 	return t.flush("make nft table cooper")
 }
@@ -154,19 +154,19 @@ func ifname(name string) []byte {
 	return b
 }
 
-// addPorts gathers the elements of a container's published ports.
-func (t *table) addPorts(l *lease) {
-	for _, p := range l.Ports {
-		for s, e := range t.portElements(l, p) {
+// addPorts gathers the elements that lead ports to a container.
+func (t *table) addPorts(ports []Port, to target) {
+	for _, p := range ports {
+		for s, e := range t.portElements(p, to) {
 			t.conn.SetAddElements(s, []nftables.SetElement{e}) // fails for anonymous sets only
 		}
 	}
 }
 
 // removePorts gathers their removal.
-func (t *table) removePorts(l *lease) {
-	for _, p := range l.Ports {
-		for s, e := range t.portElements(l, p) {
+func (t *table) removePorts(ports []Port, to target) {
+	for _, p := range ports {
+		for s, e := range t.portElements(p, to) {
 			t.conn.SetDeleteElements(s, []nftables.SetElement{e}) // likewise
 		}
 	}
@@ -177,29 +177,28 @@ var protocols = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP
 
 // portElements returns what leads p to the container: at most one element for IPv4
 // and one for IPv6. What has none, IPv6 to a container without it, is proxied.
-func (t *table) portElements(l *lease, p Port) map[*nftables.Set]nftables.SetElement {
+func (t *table) portElements(p Port, to target) map[*nftables.Set]nftables.SetElement {
 	elements := map[*nftables.Set]nftables.SetElement{}
-	to4, to6 := l.target()
 	key := append(field([]byte{protocols[p.Protocol]}), field(bigEndian(p.HostPort))...)
-	add := func(s *nftables.Set, to netip.Addr, host ...byte) {
-		if to.IsValid() {
-			value := append(to.AsSlice(), field(bigEndian(p.ContainerPort))...)
+	add := func(s *nftables.Set, a netip.Addr, host ...byte) {
+		if a.IsValid() {
+			value := append(a.AsSlice(), field(bigEndian(p.ContainerPort))...)
 			elements[s] = nftables.SetElement{Key: append(host, key...), Val: value}
 		}
 	}
 	host := p.HostIP.Unmap()
 	switch {
 	case !host.IsValid():
-		add(t.anywhere4, to4)
-		add(t.anywhere6, to6)
+		add(t.anywhere4, to.IP4)
+		add(t.anywhere6, to.IP6)
 	case host.Is4() && host.IsUnspecified():
-		add(t.anywhere4, to4)
+		add(t.anywhere4, to.IP4)
 	case host.Is6() && host.IsUnspecified():
-		add(t.anywhere6, to6)
+		add(t.anywhere6, to.IP6)
 	case host.Is4():
-		add(t.address4, to4, host.AsSlice()...)
+		add(t.address4, to.IP4, host.AsSlice()...)
 	default:
-		add(t.address6, to6, host.AsSlice()...)
+		add(t.address6, to.IP6, host.AsSlice()...)
 	}
 	return elements
 }

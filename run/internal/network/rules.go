@@ -57,8 +57,8 @@ func (t *table) addRules() {
 		if f == ip6 {
 			one, any = t.address6, t.anywhere6
 		}
-		t.rule(published, isFamily(f), destination(f, 1), protocolAndPort(f.words()), lead(f, one))
-		t.rule(published, isFamily(f), protocolAndPort(0), lead(f, any))
+		t.rule(published, isFamily(f), destination(f, 1), protocolAndPort(f.words()), leadTo(f, one))
+		t.rule(published, isFamily(f), protocolAndPort(0), leadTo(f, any))
 	}
 	prerouting := t.base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	t.rule(prerouting, isFamily(ip4), loopback(destination(ip4, 1)), verdict(expr.VerdictReturn))
@@ -190,8 +190,8 @@ func protocolAndPort(words uint32) exprs {
 	}
 }
 
-// lead changes the destination to what s has for the key that was loaded.
-func lead(f family, s *nftables.Set) exprs {
+// leadTo changes the destination to what s has for the key that was loaded.
+func leadTo(f family, s *nftables.Set) exprs {
 	return exprs{
 		&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: s.Name, SetID: s.ID},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f), RegAddrMin: 1, RegProtoMin: word(f.words())},
