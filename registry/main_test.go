@@ -1,15 +1,11 @@
 package registry
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"cooper/layers"
@@ -106,40 +102,4 @@ func command(t testing.TB, name string, args ...string) string {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 	return string(out)
-}
-
-// TestAsOrdinaryUser runs the tests that touch a store again as the user tester.
-func TestAsOrdinaryUser(t *testing.T) {
-	if os.Geteuid() != 0 || layers.Rootless() {
-		t.Skip("needs root to become somebody else; these tests run as an ordinary user already")
-	}
-	u, err := user.Lookup(cmp.Or(os.Getenv("STAGE_USER"), "cooper-test"))
-	if err != nil {
-		t.Skip("no user tester: useradd -m tester")
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	dir, err := os.MkdirTemp("", "registry-tester-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Chown(dir, uid, gid); err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(dir, "registry.test")
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(binary, self, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(binary, "-test.run=^Test(Pull|Push|Config|Archive|Real|Interrupted|Auth|Write|Load|Login)", "-test.short="+strconv.FormatBool(testing.Short()))
-	cmd.Dir = dir
-	cmd.Env = []string{"HOME=" + u.HomeDir, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "USER=" + u.Username}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("as tester: %v\n%s", err, out)
-	}
 }
