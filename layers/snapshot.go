@@ -176,18 +176,22 @@ func (sn *Snapshot) copyRoot() error {
 			return err
 		}
 	}
-	upper := sn.area.upper()
-	for name, value := range sn.root.Xattrs {
-		if err := unix.Setxattr(upper, name, []byte(value), 0); err != nil {
+	return sn.root.giveTo(sn.area.upper())
+}
+
+// giveTo gives a new directory of ours the mode, owner and attributes of e.
+func (e Entry) giveTo(path string) error {
+	for name, value := range e.Xattrs {
+		if err := unix.Setxattr(path, name, []byte(value), 0); err != nil {
 			return fmt.Errorf("setxattr %s: %w", name, err)
 		}
 	}
-	if sn.root.UID != 0 || sn.root.GID != 0 {
-		if err := os.Chown(upper, int(sn.root.UID), int(sn.root.GID)); err != nil {
+	if e.UID != 0 || e.GID != 0 {
+		if err := os.Chown(path, int(e.UID), int(e.GID)); err != nil {
 			return err
 		}
 	}
-	return unix.Chmod(upper, sn.root.Mode&0o7777)
+	return unix.Chmod(path, e.Mode&0o7777)
 }
 
 // describeRoot describes the root directory of a layer.

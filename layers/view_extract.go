@@ -12,6 +12,8 @@ import (
 
 // ExtractOptions say how View.Extract writes.
 type ExtractOptions struct {
+	// Root is the directory whose tree is written; "" is all of the View.
+	Root string
 	// Own gives every file to the process's own user and group.
 	Own bool
 	// OnProgress, if not nil, is told how many bytes of content have been
@@ -28,20 +30,12 @@ type Extracted struct {
 	Xattrs []string
 }
 
-// Extract writes the whole tree into dir, an empty directory that nobody else
+// Extract writes the tree into dir, an empty directory that nobody else
 // writes to, with the mode, owner, time and extended attributes of every file,
 // dir included; hard links stay links. What the process may not do it leaves out
 // and returns. After an error dir holds a part of the tree.
 func (v *View) Extract(ctx context.Context, dir string, o ExtractOptions) (Extracted, error) {
-	var infos []Info
-	err := v.Walk(ctx, ".", nil, func(info Info) error {
-		infos = append(infos, info)
-		return nil
-	})
-	if err != nil {
-		return Extracted{}, err
-	}
-	entries, err := v.Entries(ctx, infos)
+	entries, err := v.tree(ctx, o.Root)
 	if err != nil {
 		return Extracted{}, err
 	}
@@ -69,6 +63,42 @@ func (v *View) Extract(ctx context.Context, dir string, o ExtractOptions) (Extra
 		}
 	}
 	return left, w.run(ctx)
+}
+
+// tree lists the directory root and all below it, with names relative to it.
+func (v *View) tree(ctx context.Context, root string) ([]Entry, error) {
+	root, err := v.Resolve(root)
+	if err != nil {
+		return nil, err
+	}
+	var infos []Info
+	err = v.Walk(ctx, root, nil, func(info Info) error {
+		infos = append(infos, info)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	entries, err := v.Entries(ctx, infos)
+	if err != nil || root == "." {
+		return entries, err
+	}
+	for i := range entries {
+		e := &entries[i]
+		e.Path = below(root, e.Path)
+		if e.Hardlink {
+			e.Linkname = below(root, e.Linkname)
+		}
+	}
+	return entries, nil
+}
+
+// below makes name, root or something in it, relative to root.
+func below(root, name string) string {
+	if name == root {
+		return "."
+	}
+	return strings.TrimPrefix(name, root+"/")
 }
 
 // possible returns what of entries the process can make, and what not.

@@ -1,0 +1,56 @@
+package layers
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// ErrNoOverlay is wrapped by the error of what needs overlayfs when the store's
+// driver is another one.
+var ErrNoOverlay = errors.New("the storage driver is not overlay")
+
+// OverLayer says how to mount the layer with this ID and all below it, in a way
+// that keeps what is written in dir, which is made anew and empty. It has to be
+// on a file system that overlayfs can write on, as those of Dir are. The error
+// wraps ErrNoOverlay where that can't be done.
+func (s *Store) OverLayer(id, dir string) (Rootfs, error) {
+	dirs, err := s.layerDirs(id)
+	if err != nil {
+		return Rootfs{}, err
+	}
+	return s.over(dirs, dir)
+}
+
+// OverDir is OverLayer for a directory of the host.
+func (s *Store) OverDir(lower, to string) (Rootfs, error) {
+	return s.over([]dir{{path: lower}}, to)
+}
+
+func (s *Store) over(lower []dir, to string) (Rootfs, error) {
+	if len(lower) == 0 {
+		return Rootfs{}, errors.New("mount: the image has no layers")
+	}
+	if !s.overlay {
+		return Rootfs{}, fmt.Errorf("mount over %s: %w", lower[0].path, ErrNoOverlay)
+	}
+	if err := os.RemoveAll(to); err != nil {
+		return Rootfs{}, err
+	}
+	r := Rootfs{Upper: filepath.Join(to, "upper"), Work: filepath.Join(to, "work"), Options: s.mountOptions()}
+	for _, d := range lower {
+		r.Lower = append(r.Lower, d.path)
+	}
+	r.LowerFiles = make([]*os.File, len(lower))
+	for _, path := range []string{r.Upper, r.Work} {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			return Rootfs{}, err
+		}
+	}
+	root, err := s.describeRoot(lower[0])
+	if err != nil {
+		return Rootfs{}, err
+	}
+	return r, root.giveTo(r.Upper)
+}
