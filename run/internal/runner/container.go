@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/runc/libcontainer"
@@ -211,21 +209,13 @@ func (c *container) runProcess(end *wire.Event) (err error) {
 	if err != nil {
 		return err
 	}
-	state, err := p.Wait()
+	err = awaitProcess(p, end)
 	if c.group != nil {
 		c.group.Kill()
 		c.group.Close()
 	}
-	var exit *exec.ExitError // a status other than 0 is no error here
-	if state == nil || (err != nil && !errors.As(err, &exit)) {
-		return fmt.Errorf("wait for container: %w", err)
-	}
-	end.Finished = time.Now()
-	ws := state.Sys().(syscall.WaitStatus)
-	end.ExitCode = ws.ExitStatus()
-	if ws.Signaled() {
-		end.Signal = int(ws.Signal())
-		end.ExitCode = 128 + end.Signal
+	if err != nil {
+		return err
 	}
 	end.OOMKilled = cg.oomKills() > 0
 	return nil

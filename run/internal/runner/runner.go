@@ -10,7 +10,8 @@
 // Main serves one connection: each KindRun message runs a container in its own
 // goroutine, and KindEnded is sent when nothing is left of it. At end-of-file, that
 // is when the Runtime's process has closed the socket or died, all containers are
-// killed and removed.
+// killed and removed. With a message life.KindStart instead it becomes the monitor
+// of one container: see type monitor.
 package runner
 
 import (
@@ -31,6 +32,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
+	"cooper/run/internal/life"
 	"cooper/run/internal/stage"
 	"cooper/run/internal/wire"
 )
@@ -168,6 +170,9 @@ func (r *runner) loop() error {
 				return nil
 			}
 			return err
+		}
+		if m.Kind == life.KindStart {
+			return r.monitor(m)
 		}
 		if err := r.handle(m); err != nil {
 			logrus.Warn(err)

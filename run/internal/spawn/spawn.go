@@ -68,6 +68,10 @@ func seal(f *os.File) error {
 	return os.NewSyscallError("fcntl(F_ADD_SEALS)", err)
 }
 
+// titleRoom is how many empty arguments the runner gets: a container's monitor has
+// a longer name in the list of processes, and nowhere else to put it.
+const titleRoom = 120
+
 // Command returns a command that executes the runner's program with extra files from descriptor 3
 // on; the program itself is the one after them.
 func Command(env []string, extra ...*os.File) (*exec.Cmd, error) {
@@ -78,7 +82,7 @@ func Command(env []string, extra ...*os.File) (*exec.Cmd, error) {
 	files := append(extra, f)
 	return &exec.Cmd{
 		Path:       "/proc/self/fd/" + strconv.Itoa(2+len(files)),
-		Args:       []string{"cooper-runner"},
+		Args:       append([]string{"cooper-runner"}, make([]string, titleRoom)...),
 		Env:        env,
 		ExtraFiles: files,
 		Dir:        "/",

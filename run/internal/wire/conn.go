@@ -65,6 +65,9 @@ func NewConn(f *os.File) (*Conn, error) {
 	return &Conn{uc: uc}, nil
 }
 
+// Wrap makes a connection of a socket that is open already.
+func Wrap(uc *net.UnixConn) *Conn { return &Conn{uc: uc} }
+
 // Close closes the socket; the other end's Recv returns io.EOF.
 func (c *Conn) Close() error { return c.uc.Close() }
 
