@@ -42,15 +42,6 @@ func (d *Documents) Descriptor() ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: d.ManifestType, Digest: digest.FromBytes(d.Manifest), Size: int64(len(d.Manifest))}
 }
 
-// Platform is what the config says the image is for.
-func (d *Documents) Platform() (*ocispec.Platform, error) {
-	var config struct{ ocispec.Platform }
-	if err := json.Unmarshal(d.Config, &config); err != nil {
-		return nil, fmt.Errorf("config: %w", err)
-	}
-	return &config.Platform, nil
-}
-
 // Docker reports whether the documents have docker's media types, not OCI's.
 func (d *Documents) Docker() bool { return d.ManifestType == dockerManifestType }
 

@@ -57,32 +57,55 @@ func (i *IndexImage) Descriptor() ocispec.Descriptor {
 // have come to differ from the store's by compression; nil keeps those. Platforms
 // and annotations are the Index's.
 func (x *Index) Document(manifests []ocispec.Descriptor) (raw []byte, mediaType string, err error) {
+	o := x.Options()
+	for i, d := range manifests {
+		to := &o.Manifests[i]
+		to.MediaType, to.Digest, to.Size = d.MediaType, d.Digest, d.Size
+	}
+	return o.document()
+}
+
+// Options are what CreateIndex makes the index of, once its images are in the
+// store.
+func (x *Index) Options() IndexOptions {
+	o := IndexOptions{Manifests: make([]ocispec.Descriptor, len(x.Images)), Annotations: x.Annotations, DockerFormat: x.DockerFormat}
+	for i := range x.Images {
+		o.Manifests[i] = x.Images[i].Descriptor()
+	}
+	return o
+}
+
+// IndexOptions says what an index in the store has.
+type IndexOptions struct {
+	// Names move here from what has them; see NormalizeName.
+	Names []string
+	// Manifests are its entries: each the manifest of an image in the store.
+	Manifests []ocispec.Descriptor
+	// Annotations and DockerFormat are as in Index.
+	Annotations  map[string]string
+	DockerFormat bool
+}
+
+func (o *IndexOptions) document() (raw []byte, mediaType string, err error) {
 	doc := ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
-		Manifests: make([]ocispec.Descriptor, len(x.Images)), Annotations: x.Annotations,
+		Manifests: append([]ocispec.Descriptor{}, o.Manifests...), Annotations: o.Annotations,
 	}
-	if x.DockerFormat {
+	if o.DockerFormat {
 		doc.MediaType, doc.Annotations = dockerListType, nil
-	}
-	for i := range x.Images {
-		d := x.Images[i].Descriptor()
-		if manifests != nil {
-			d.MediaType, d.Digest, d.Size = manifests[i].MediaType, manifests[i].Digest, manifests[i].Size
-		}
-		doc.Manifests[i] = d
 	}
 	raw, err = json.Marshal(doc)
 	return raw, doc.MediaType, err
 }
 
-// CreateIndex writes an index of images that are in the store, under names, which
-// move here from what has them. The same index is made once.
-func (s *Store) CreateIndex(ctx context.Context, x Index, names ...string) (Image, error) {
-	full, err := normalizeAll(names)
+// CreateIndex writes an index of images that are in the store. The same index is
+// made once, and only gets the names.
+func (s *Store) CreateIndex(ctx context.Context, o IndexOptions) (Image, error) {
+	names, err := normalizeAll(o.Names)
 	if err != nil {
 		return Image{}, err
 	}
-	data, err := s.indexData(x)
+	data, err := s.indexData(o)
 	if err != nil {
 		return Image{}, fmt.Errorf("create index: %w", err)
 	}
@@ -94,7 +117,7 @@ func (s *Store) CreateIndex(ctx context.Context, x Index, names ...string) (Imag
 	}
 	img, err := s.putImage(ctx, id, "", data)
 	if err == nil {
-		img, err = s.addNames(img, full)
+		img, err = s.addNames(img, names)
 	}
 	if err != nil {
 		return Image{}, fmt.Errorf("create index: %w", err)
@@ -102,13 +125,30 @@ func (s *Store) CreateIndex(ctx context.Context, x Index, names ...string) (Imag
 	return s.image(img, s.layerSize)
 }
 
-// UpdateIndex replaces what the index nameOrID lists. It keeps ID and names.
-func (s *Store) UpdateIndex(nameOrID string, x Index) (Image, error) {
+// IndexOptions returns what an index of the store has.
+func (s *Store) IndexOptions(nameOrID string) (IndexOptions, error) {
+	r, _, err := s.find(nameOrID)
+	if err != nil {
+		return IndexOptions{}, err
+	}
+	doc, err := s.indexDocument(r)
+	if err == nil && doc == nil {
+		err = errors.New("it is an image, not an index")
+	}
+	if err != nil {
+		return IndexOptions{}, fmt.Errorf("index %s: %w", nameOrID, err)
+	}
+	return IndexOptions{Names: r.Names, Manifests: doc.Manifests, Annotations: doc.Annotations, DockerFormat: doc.MediaType == dockerListType}, nil
+}
+
+// UpdateIndex replaces what the index nameOrID has by o. It keeps its ID and its
+// names; those in o don't count.
+func (s *Store) UpdateIndex(nameOrID string, o IndexOptions) (Image, error) {
 	img, _, err := s.find(nameOrID)
 	if err != nil {
 		return Image{}, err
 	}
-	data, err := s.indexData(x)
+	data, err := s.indexData(o)
 	if err != nil {
 		return Image{}, fmt.Errorf("update index %s: %w", nameOrID, err)
 	}
@@ -121,15 +161,41 @@ func (s *Store) UpdateIndex(nameOrID string, x Index) (Image, error) {
 	return s.Image(img.ID)
 }
 
+// Descriptor describes an image of the store by its manifest as it is there, with
+// its platform: an entry for an index.
+func (s *Store) Descriptor(nameOrID string) (ocispec.Descriptor, error) {
+	r, _, err := s.find(nameOrID)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	raw, err := s.store.ImageBigData(r.ID, storage.ImageDigestBigDataKey)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("image %s: %w", nameOrID, err)
+	}
+	config, err := s.imageConfig(r)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("image %s: %w", nameOrID, err)
+	}
+	var m ocispec.Manifest
+	var p ocispec.Platform
+	if err := errors.Join(json.Unmarshal(raw, &m), json.Unmarshal(config, &p)); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("image %s: %w", nameOrID, err)
+	}
+	d := ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw)), Platform: &p}
+	if d.MediaType == "" { // OCI's manifest need not say
+		d.MediaType = ocispec.MediaTypeImageManifest
+	}
+	return d, nil
+}
+
 // indexData lays the documents of an index out as podman does.
-func (s *Store) indexData(x Index) (*storage.ImageOptions, error) {
-	raw, _, err := x.Document(nil)
+func (s *Store) indexData(o IndexOptions) (*storage.ImageOptions, error) {
+	raw, _, err := o.document()
 	if err != nil {
 		return nil, err
 	}
-	where := make(map[digest.Digest]string, len(x.Images))
-	for i := range x.Images {
-		d := x.Images[i].Descriptor()
+	where := make(map[digest.Digest]string, len(o.Manifests))
+	for _, d := range o.Manifests {
 		img, err := s.findDigest(d.Digest, nil)
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", d.Digest, notFound(d.Digest.String(), err))
@@ -151,8 +217,8 @@ func (s *Store) indexData(x Index) (*storage.ImageOptions, error) {
 	}, nil
 }
 
-// manifests returns the entries of an index, nil if the record is an image's.
-func (s *Store) manifests(r *storage.Image) ([]ocispec.Descriptor, error) {
+// indexDocument reads the index that a record is, nil if it is an image's.
+func (s *Store) indexDocument(r *storage.Image) (*ocispec.Index, error) {
 	if r.TopLayer != "" || slices.Contains(r.BigDataNames, "sha256:"+r.ID) || !slices.Contains(r.BigDataNames, storage.ImageDigestBigDataKey) {
 		return nil, nil
 	}
@@ -166,6 +232,15 @@ func (s *Store) manifests(r *storage.Image) ([]ocispec.Descriptor, error) {
 	}
 	if doc.MediaType != ocispec.MediaTypeImageIndex && doc.MediaType != dockerListType && doc.Manifests == nil {
 		return nil, nil
+	}
+	return &doc, nil
+}
+
+// manifests returns the entries of an index, nil if the record is an image's.
+func (s *Store) manifests(r *storage.Image) ([]ocispec.Descriptor, error) {
+	doc, err := s.indexDocument(r)
+	if err != nil || doc == nil {
+		return nil, err
 	}
 	return append([]ocispec.Descriptor{}, doc.Manifests...), nil
 }
@@ -223,23 +298,16 @@ func listPlatforms(manifests []ocispec.Descriptor) string {
 	return strings.Join(names, ", ")
 }
 
-// Index returns an index of the store with the documents of its images. An image
-// that the store has not is an error that wraps ErrNotFound.
+// Index returns an index of the store with the documents of its images, which, as
+// those of Documents, list the layers uncompressed. An image that the store has
+// not is an error that wraps ErrNotFound.
 func (s *Store) Index(nameOrID string) (Index, error) {
-	r, _, err := s.find(nameOrID)
+	o, err := s.IndexOptions(nameOrID)
 	if err != nil {
 		return Index{}, err
 	}
-	raw, err := s.store.ImageBigData(r.ID, storage.ImageDigestBigDataKey)
-	if err != nil {
-		return Index{}, fmt.Errorf("index %s: %w", nameOrID, err)
-	}
-	var doc ocispec.Index
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return Index{}, fmt.Errorf("index %s: %w", nameOrID, err)
-	}
-	x := Index{Annotations: doc.Annotations, DockerFormat: doc.MediaType == dockerListType}
-	for _, d := range doc.Manifests {
+	x := Index{Annotations: o.Annotations, DockerFormat: o.DockerFormat}
+	for _, d := range o.Manifests {
 		img, err := s.findDigest(d.Digest, nil)
 		if err != nil {
 			return Index{}, fmt.Errorf("index %s: %w", nameOrID, notFound(d.Digest.String(), err))

@@ -33,17 +33,24 @@ func indexImage(t *testing.T, s *Store, p ocispec.Platform, names ...string) Ind
 	return IndexImage{Documents: docs, Platform: &p}
 }
 
+func createIndex(t *testing.T, s *Store, x Index, names ...string) (Image, error) {
+	t.Helper()
+	o := x.Options()
+	o.Names = names
+	return s.CreateIndex(t.Context(), o)
+}
+
 func TestIndex(t *testing.T) {
 	s := testStore(t, "")
-	ctx := context.Background()
+
 	amd64 := ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	x := Index{Annotations: map[string]string{"a": "b"}, Images: []IndexImage{indexImage(t, s, amd64), indexImage(t, s, arm64)}}
 	x.Images[1].Annotations = map[string]string{"c": "d"}
-	img, err := s.CreateIndex(ctx, x, "app")
+	img, err := createIndex(t, s, x, "app")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := s.CreateIndex(ctx, x, "other"); err != nil || again.ID != img.ID {
+	if again, err := createIndex(t, s, x, "other"); err != nil || again.ID != img.ID {
 		t.Errorf("the same index again is %s, %v, want %s", again.ID, err, img.ID)
 	}
 	if img.ID != img.Digest.Encoded() || !img.IsIndex() || len(img.Manifests) != 2 {
@@ -75,7 +82,7 @@ func TestIndex(t *testing.T) {
 func TestIndexAsPodman(t *testing.T) {
 	s := testStore(t, "")
 	x := Index{Images: []IndexImage{indexImage(t, s, arm64)}, DockerFormat: true}
-	img, err := s.CreateIndex(context.Background(), x)
+	img, err := createIndex(t, s, x)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,35 +109,35 @@ func TestIndexAsPodman(t *testing.T) {
 
 func TestUpdateIndex(t *testing.T) {
 	s := testStore(t, "")
-	ctx := context.Background()
+
 	one, two := indexImage(t, s, arm64), indexImage(t, s, ocispec.Platform{OS: "linux", Architecture: "s390x"})
-	img, err := s.CreateIndex(ctx, Index{Images: []IndexImage{one}}, "app")
+	img, err := createIndex(t, s, Index{Images: []IndexImage{one}}, "app")
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed, err := s.UpdateIndex("app", Index{Images: []IndexImage{two, one}})
+	changed, err := s.UpdateIndex("app", IndexOptions{Manifests: []ocispec.Descriptor{two.Descriptor(), one.Descriptor()}})
 	if err != nil || changed.ID != img.ID || len(changed.Manifests) != 2 || !slices.Equal(changed.Names, img.Names) {
 		t.Errorf("UpdateIndex = %+v, %v", changed, err)
 	}
 	// What the ID stands for has changed: the first one is another now.
-	fresh, err := s.CreateIndex(ctx, Index{Images: []IndexImage{one}}, "fresh")
+	fresh, err := createIndex(t, s, Index{Images: []IndexImage{one}}, "fresh")
 	if err != nil || fresh.ID == img.ID || len(fresh.Manifests) != 1 {
 		t.Errorf("CreateIndex = %+v, %v", fresh, err)
 	}
 	one.Manifest = []byte("{}")
-	if _, err := s.CreateIndex(ctx, Index{Images: []IndexImage{one}}); !errors.Is(err, ErrNotFound) {
+	if _, err := createIndex(t, s, Index{Images: []IndexImage{one}}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an index of what is not there: %v, want ErrNotFound", err)
 	}
 }
 
 func TestRemoveIndex(t *testing.T) {
 	s := testStore(t, "")
-	ctx := context.Background()
+
 	shared, named, own := indexImage(t, s, arm64), indexImage(t, s, ocispec.Platform{OS: "linux", Architecture: "amd64"}, "named"), indexImage(t, s, ocispec.Platform{OS: "linux", Architecture: "s390x"})
-	if _, err := s.CreateIndex(ctx, Index{Images: []IndexImage{shared}}, "other"); err != nil {
+	if _, err := createIndex(t, s, Index{Images: []IndexImage{shared}}, "other"); err != nil {
 		t.Fatal(err)
 	}
-	img, err := s.CreateIndex(ctx, Index{Images: []IndexImage{shared, named, own}}, "app")
+	img, err := createIndex(t, s, Index{Images: []IndexImage{shared, named, own}}, "app")
 	if err != nil {
 		t.Fatal(err)
 	}
