@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 
+	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,6 +25,11 @@ type ArchiveImage struct {
 	layers.Documents
 	// Names are full names with a tag, for those who load the archive.
 	Names []string
+	// Index, if not nil, is written in place of Documents, with all its
+	// images. Docker's list has the first of them that suits the host.
+	Index *layers.Index
+	// Annotations are given to the image's entry in index.json.
+	Annotations map[string]string
 }
 
 // ArchiveOptions say how an archive or layout is written.
@@ -123,11 +130,16 @@ func (c *Client) writeImages(ctx context.Context, s sink, images []ArchiveImage,
 	var descs []ocispec.Descriptor
 	entries := []dockerEntry{}
 	for _, image := range images {
-		desc, entry, err := w.image(ctx, image)
+		desc, entry, err := w.entry(ctx, image)
 		if err != nil {
 			return nil, err
 		}
-		descs, entries = append(descs, desc), append(entries, entry)
+		descs = append(descs, desc)
+		if entry != nil {
+			entry.RepoTags = append([]string{}, image.Names...)
+			entries = append(entries, *entry)
+		}
+		desc.Annotations = image.Annotations
 		if index.Manifests, err = list(index.Manifests, desc, image.Names); err != nil {
 			return nil, err
 		}
@@ -152,13 +164,39 @@ func (c *Client) writeImages(ctx context.Context, s sink, images []ArchiveImage,
 	return descs, nil
 }
 
+// entry writes the blobs of an image or index. It returns what docker's list has
+// of it, nil for an index without an image for the host.
+func (w *imageWriter) entry(ctx context.Context, image ArchiveImage) (ocispec.Descriptor, *dockerEntry, error) {
+	if image.Index == nil {
+		desc, entry, err := w.image(ctx, image.Documents)
+		return desc, &entry, err
+	}
+	var descs []ocispec.Descriptor
+	var host *dockerEntry
+	for _, one := range image.Index.Images {
+		desc, entry, err := w.image(ctx, one.Documents)
+		if err != nil {
+			return desc, nil, err
+		}
+		descs = append(descs, desc)
+		if host == nil && one.Platform != nil && platforms.Default().Match(*one.Platform) {
+			host = &entry
+		}
+	}
+	raw, mediaType, err := image.Index.Document(descs)
+	if err == nil {
+		err = w.bytes(raw)
+	}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, host, err
+}
+
 // image writes the blobs of an image.
-func (w *imageWriter) image(ctx context.Context, image ArchiveImage) (ocispec.Descriptor, dockerEntry, error) {
+func (w *imageWriter) image(ctx context.Context, image layers.Documents) (ocispec.Descriptor, dockerEntry, error) {
 	var m ocispec.Manifest
 	if err := json.Unmarshal(image.Manifest, &m); err != nil {
 		return ocispec.Descriptor{}, dockerEntry{}, fmt.Errorf("manifest: %w", err)
 	}
-	entry := dockerEntry{Config: blobPath(m.Config.Digest), RepoTags: append([]string{}, image.Names...), Layers: []string{}}
+	entry := dockerEntry{Config: blobPath(m.Config.Digest), RepoTags: []string{}, Layers: []string{}}
 	for i, l := range image.Layers {
 		desc, err := w.layer(ctx, l, image.Docker())
 		if err != nil {
@@ -221,7 +259,7 @@ func (w *imageWriter) newLayer(ctx context.Context, l layers.Layer) (ocispec.Des
 func list(manifests []ocispec.Descriptor, desc ocispec.Descriptor, names []string) ([]ocispec.Descriptor, error) {
 	if len(names) == 0 {
 		return append(without(manifests, func(d ocispec.Descriptor) bool {
-			return d.Digest == desc.Digest && len(d.Annotations) == 0
+			return d.Digest == desc.Digest && maps.Equal(d.Annotations, desc.Annotations)
 		}), desc), nil
 	}
 	for _, name := range names {
@@ -237,6 +275,7 @@ func list(manifests []ocispec.Descriptor, desc ocispec.Descriptor, names []strin
 		manifests = without(manifests, func(d ocispec.Descriptor) bool { return d.Annotations[nameAnnotation] == full })
 		one := desc
 		one.Annotations = map[string]string{nameAnnotation: full, ocispec.AnnotationRefName: tagged.Tag()}
+		maps.Copy(one.Annotations, desc.Annotations)
 		manifests = append(manifests, one)
 	}
 	return manifests, nil

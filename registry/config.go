@@ -56,7 +56,7 @@ func (c *Client) Digest(ctx context.Context, ref Reference) (digest.Digest, erro
 
 func (c *Client) config(ctx context.Context, ref Reference, p ocispec.Platform) (config dockerspec.DockerOCIImage, dgst digest.Digest, err error) {
 	if ref.transport == ContainersStorage {
-		image, err := c.Store.Image(ref.name)
+		image, err := c.Store.ImageFor(ref.name, p)
 		return image.Config, image.Digest, err
 	}
 	sys, closeSys, err := c.open(ref, p)
@@ -64,7 +64,7 @@ func (c *Client) config(ctx context.Context, ref Reference, p ocispec.Platform) 
 		return config, "", err
 	}
 	defer func() { err = errors.Join(err, closeSys()) }()
-	inner, err := c.source(ref, "")
+	inner, err := c.source(ref, p, "")
 	if err != nil {
 		return config, "", err
 	}
@@ -134,10 +134,8 @@ func listPlatforms(raw []byte) string {
 		return "none that can be read"
 	}
 	var names []string
-	for _, desc := range index.Manifests {
-		if desc.Platform != nil && desc.Platform.OS != "unknown" {
-			names = append(names, platforms.Format(*desc.Platform))
-		}
+	for _, p := range platformsOf(index.Manifests) {
+		names = append(names, platforms.Format(p))
 	}
 	if len(names) == 0 {
 		return "none"

@@ -18,7 +18,6 @@ import (
 	"go.podman.io/image/v5/copy"
 	dockerarchive "go.podman.io/image/v5/docker/archive"
 	"go.podman.io/image/v5/docker/reference"
-	"go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/pkg/compression"
 	"go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
@@ -28,8 +27,9 @@ import (
 
 // Load brings every image of an archive into the store, under the names it has
 // there: what docker save, podman save or WriteArchive wrote, compressed or not.
-// Images whose platform is not p (empty fields: the host's) are taken from an
-// index only. On error the images before the one that failed are there.
+// Of an index come the images that the archive has, and the index; given a
+// platform p only the image for that. Other images are taken whatever they are
+// for. On error the images before the one that failed are there.
 func (c *Client) Load(ctx context.Context, archive io.Reader, p ocispec.Platform) (_ []layers.Image, err error) {
 	ref := Reference{transport: DockerArchive, path: "archive"}
 	if f, ok := archive.(*os.File); ok {
@@ -40,7 +40,7 @@ func (c *Client) Load(ctx context.Context, archive io.Reader, p ocispec.Platform
 		return nil, failure(ctx, "load", ref, err)
 	}
 	defer func() { err = errors.Join(err, closeSys()) }()
-	ld := &loading{client: c, sys: sys, ref: ref}
+	ld := &loading{client: c, sys: sys, ref: ref, platform: p}
 	images, err := ld.load(ctx, archive)
 	if err != nil {
 		err = failure(ctx, "load", ref, err)
@@ -53,7 +53,9 @@ type loading struct {
 	client *Client
 	sys    *types.SystemContext // its scratch directory holds what was unpacked
 	ref    Reference
-	images []layers.Image
+	// platform is the one that was asked for; zero = all that are there.
+	platform ocispec.Platform
+	images   []layers.Image
 }
 
 func (l *loading) load(ctx context.Context, archive io.Reader) ([]layers.Image, error) {
@@ -225,11 +227,7 @@ func (l *loading) loadLayout(ctx context.Context, f *os.File, index *ocispec.Ind
 		if err := d.Validate(); err != nil {
 			return fmt.Errorf("%s: digest %q: %w", ocispec.ImageIndexFile, d, err)
 		}
-		inner, err := layout.NewIndexReference(dir, 0)
-		if err != nil {
-			return err
-		}
-		if err := l.image(ctx, pinnedReference{inner, d}, names[d]); err != nil {
+		if err := l.fromLayout(ctx, dir, d, names[d]); err != nil {
 			return err
 		}
 	}

@@ -51,12 +51,12 @@ func TestWriteArchive(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer f.Close()
-			descs, err := c.WriteArchive(t.Context(), f, []ArchiveImage{{docs, names}}, o)
+			descs, err := c.WriteArchive(t.Context(), f, []ArchiveImage{{Documents: docs, Names: names}}, o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var piped bytes.Buffer
-			again, err := c.WriteArchive(t.Context(), &piped, []ArchiveImage{{docs, names}}, o)
+			again, err := c.WriteArchive(t.Context(), &piped, []ArchiveImage{{Documents: docs, Names: names}}, o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestWriteArchiveSeveral(t *testing.T) {
 		t.Fatal(err)
 	}
 	var archive bytes.Buffer
-	_, err = c.WriteArchive(t.Context(), &archive, []ArchiveImage{{docs, []string{"localhost/a:1"}}, {second, nil}}, ArchiveOptions{Docker: true, Compression: Uncompressed})
+	_, err = c.WriteArchive(t.Context(), &archive, []ArchiveImage{{Documents: docs, Names: []string{"localhost/a:1"}}, {Documents: second}}, ArchiveOptions{Docker: true, Compression: Uncompressed})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestWriteLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, one := range []ArchiveImage{{docs, []string{"localhost/app:1"}}, {second, []string{"localhost/app:1", "localhost/app:2"}}} {
+	for _, one := range []ArchiveImage{{Documents: docs, Names: []string{"localhost/app:1"}}, {Documents: second, Names: []string{"localhost/app:1", "localhost/app:2"}}} {
 		if _, err := c.WriteLayout(t.Context(), dir, []ArchiveImage{one}, ArchiveOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +165,7 @@ func TestWriteLayout(t *testing.T) {
 func TestLoadHostile(t *testing.T) {
 	c, _, docs := stored(t)
 	var good bytes.Buffer
-	if _, err := c.WriteArchive(t.Context(), &good, []ArchiveImage{{docs, nil}}, ArchiveOptions{Compression: Uncompressed}); err != nil {
+	if _, err := c.WriteArchive(t.Context(), &good, []ArchiveImage{{Documents: docs}}, ArchiveOptions{Compression: Uncompressed}); err != nil {
 		t.Fatal(err)
 	}
 	wrong := bytes.Replace(good.Bytes(), []byte("welcome"), []byte("WELCOME"), 1)

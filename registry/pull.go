@@ -53,7 +53,7 @@ func (c *Client) pull(ctx context.Context, ref Reference, o PullOptions) (layers
 // pullID pulls and returns the id of the image in the store.
 func (c *Client) pullID(ctx context.Context, ref Reference, o PullOptions) (id string, err error) {
 	if ref.transport == ContainersStorage {
-		image, err := c.Store.Image(ref.name)
+		image, err := c.Store.ImageFor(ref.name, o.Platform)
 		return image.ID, err
 	}
 	sys, closeSys, err := c.open(ref, o.Platform)
@@ -61,7 +61,7 @@ func (c *Client) pullID(ctx context.Context, ref Reference, o PullOptions) (id s
 		return "", err
 	}
 	defer func() { err = errors.Join(err, closeSys()) }()
-	src, err := c.source(ref, o.Manifest)
+	src, err := c.source(ref, o.Platform, o.Manifest)
 	if err != nil {
 		return "", err
 	}

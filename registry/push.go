@@ -45,19 +45,38 @@ type PushOptions struct {
 	CompressionLevel *int
 	// Names are further names for a docker archive's image.
 	Names []string
+	// ByDigest pushes to a registry without giving the image a tag: it is
+	// found by the digest of the descriptor returned. The reference's own
+	// tag does not count.
+	ByDigest bool
 }
 
 // Uncompressed is the Compression that leaves layers as they are.
 const Uncompressed = "uncompressed"
 
 // Push writes an image of the store, by name or id, to a registry, layout or
-// archive and returns the descriptor of what was written. Layers the registry
-// has already are not sent. An archive must not exist before, and none is left
-// when Push fails; a layout is added to. Errors are described by Error.
+// archive and returns the descriptor of what was written. An index goes with all
+// its images. Layers the registry has already are not sent. An archive must not
+// exist before, and none is left when Push fails; a layout is added to. Errors
+// are described by Error.
 func (c *Client) Push(ctx context.Context, nameOrID string, to Reference, o PushOptions) (ocispec.Descriptor, error) {
+	fail := func(err error) (ocispec.Descriptor, error) {
+		return ocispec.Descriptor{}, failure(ctx, "push", Reference{transport: ContainersStorage, name: nameOrID}, err)
+	}
+	img, err := c.Store.Image(nameOrID)
+	if err != nil {
+		return fail(err)
+	}
+	if img.IsIndex() {
+		x, err := c.Store.Index(nameOrID)
+		if err != nil {
+			return fail(err)
+		}
+		return c.PushIndex(ctx, x, to, o)
+	}
 	docs, err := c.Store.Documents(nameOrID)
 	if err != nil {
-		return ocispec.Descriptor{}, failure(ctx, "push", Reference{transport: ContainersStorage, name: nameOrID}, err)
+		return fail(err)
 	}
 	return c.PushDocuments(ctx, docs, to, o)
 }
@@ -69,7 +88,11 @@ func (c *Client) PushDocuments(ctx context.Context, docs layers.Documents, to Re
 	if err != nil {
 		return ocispec.Descriptor{}, failure(ctx, "push", to, err)
 	}
-	raw, err := repeat(ctx, c, to, func() ([]byte, error) { return c.push(ctx, src, to, o) })
+	return c.pushSource(ctx, src, copy.CopySystemImage, to, o)
+}
+
+func (c *Client) pushSource(ctx context.Context, src types.ImageReference, which copy.ImageListSelection, to Reference, o PushOptions) (ocispec.Descriptor, error) {
+	raw, err := repeat(ctx, c, to, func() ([]byte, error) { return c.push(ctx, src, which, to, o) })
 	if err != nil {
 		return ocispec.Descriptor{}, failure(ctx, "push", to, err)
 	}
@@ -80,17 +103,17 @@ func (c *Client) PushDocuments(ctx context.Context, docs layers.Documents, to Re
 	}, nil
 }
 
-func (c *Client) push(ctx context.Context, src types.ImageReference, to Reference, o PushOptions) (raw []byte, err error) {
+func (c *Client) push(ctx context.Context, src types.ImageReference, which copy.ImageListSelection, to Reference, o PushOptions) (raw []byte, err error) {
 	sys, closeSys, err := c.open(to, ocispec.Platform{})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, closeSys()) }()
-	dest, err := destination(to)
+	dest, err := destination(to, o.ByDigest)
 	if err != nil {
 		return nil, err
 	}
-	co := &copy.Options{SourceCtx: sys, DestinationCtx: sys}
+	co := &copy.Options{SourceCtx: sys, DestinationCtx: sys, ImageListSelection: which}
 	if err := o.apply(co); err != nil {
 		return nil, err
 	}
@@ -148,10 +171,14 @@ func (o PushOptions) apply(co *copy.Options) error {
 	return nil
 }
 
-// destination returns image/v5's form of ref, for writing.
-func destination(ref Reference) (types.ImageReference, error) {
+// destination returns image/v5's form of ref, for writing, in a registry without
+// a tag if byDigest says so.
+func destination(ref Reference, byDigest bool) (types.ImageReference, error) {
 	switch ref.transport {
 	case Docker:
+		if byDigest {
+			return untagged(ref)
+		}
 		return dockerReference(ref)
 	case OCI:
 		if ref.digest != "" {

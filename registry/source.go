@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/directory"
 	"go.podman.io/image/v5/docker"
 	dockerarchive "go.podman.io/image/v5/docker/archive"
@@ -18,8 +19,9 @@ import (
 )
 
 // source returns image/v5's form of ref, for reading. manifest, if not "", pins
-// the manifest of a registry or layout.
-func (c *Client) source(ref Reference, manifest digest.Digest) (types.ImageReference, error) {
+// the manifest of a registry or layout; platform picks an image of an index in the
+// store.
+func (c *Client) source(ref Reference, platform ocispec.Platform, manifest digest.Digest) (types.ImageReference, error) {
 	switch ref.transport {
 	case Docker:
 		if manifest != "" {
@@ -43,7 +45,7 @@ func (c *Client) source(ref Reference, manifest digest.Digest) (types.ImageRefer
 	case Dir:
 		return directory.NewReference(ref.path)
 	case ContainersStorage:
-		image, err := c.Store.Image(ref.name)
+		image, err := c.Store.ImageFor(ref.name, platform)
 		if err != nil {
 			return nil, err
 		}
