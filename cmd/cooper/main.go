@@ -2,6 +2,8 @@
 package main
 
 import (
+	"os"
+
 	"cooper/cmd/internal/cli"
 	"cooper/layers"
 	_ "cooper/layers/rootless" // an ordinary user starts in the user namespace
@@ -11,5 +13,5 @@ import (
 func main() {
 	run.Init()
 	layers.Init()
-	cli.Main(cli.NewCooper)
+	cli.Main(cli.ForProgram(os.Args[0]))
 }
