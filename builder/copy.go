@@ -128,10 +128,8 @@ func (w *copyWork) load(ctx context.Context) error {
 // selector says which files of what the patterns match are wanted.
 func (w *copyWork) selector() (sel selector, err error) {
 	sel.parents = w.op.Parents
-	if len(w.op.Exclude) > 0 {
-		if sel.exclude, err = dockerfile.ParseIgnore([]byte(strings.Join(w.op.Exclude, "\n"))); err != nil {
-			return sel, fmt.Errorf("--exclude: %w", err)
-		}
+	if sel.exclude, err = dockerfile.NewIgnore(w.op.Exclude); err != nil {
+		return sel, fmt.Errorf("--exclude: %w", err)
 	}
 	return sel, nil
 }
@@ -278,14 +276,14 @@ func newTarget(bd *build, op *dockerfile.Copy, view *layers.View, v *vertex) (*t
 		if t.mode, err = parseMode(op.Chmod); err != nil {
 			return nil, err
 		}
-		t.dirMode = t.mode.apply(unix.S_IFDIR|t.dirMode) & 0o7777
+		t.dirMode = t.mode.madeDir(t.dirMode)
 	}
 	return t, nil
 }
 
 // addMatch adds a file, or the contents of a directory.
 func (t *target) addMatch(ctx context.Context, s *source, m *match) error {
-	if m.dir && !t.isDir {
+	if m.dir && (!t.isDir || len(m.files) == 1 && !t.made()) {
 		if err := t.makeDir(m); err != nil {
 			return err
 		}
@@ -313,6 +311,12 @@ func (t *target) addMatch(ctx context.Context, s *source, m *match) error {
 		}
 	}
 	return nil
+}
+
+// made reports whether the destination is there already or is about to be.
+func (t *target) made() bool {
+	_, err := t.view.Lstat(t.dest)
+	return err == nil || len(t.entries) > 0
 }
 
 // makeDir adds the destination directory itself: it gets the plain mode of a

@@ -58,6 +58,16 @@ func (c modeChange) apply(m uint32) uint32 {
 	return out
 }
 
+// madeDir returns the mode of directories that are made for the destination, m
+// without a change. As with BuildKit only an octal mode changes them, and only
+// its permission bits.
+func (c modeChange) madeDir(m uint32) uint32 {
+	if !c.set || c.symbolic != nil {
+		return m
+	}
+	return c.absolute & 0o777
+}
+
 var modeBits = map[uint32]fs.FileMode{
 	unix.S_ISUID: fs.ModeSetuid,
 	unix.S_ISGID: fs.ModeSetgid,

@@ -99,7 +99,7 @@ func (s *source) findParents(ctx context.Context, pattern string, sel selector) 
 	if err != nil {
 		return nil, err
 	}
-	include, err := dockerfile.ParseIgnore([]byte(rest))
+	include, err := dockerfile.NewIgnore([]string{rest})
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +142,9 @@ func (s *source) explain(pattern string, err error) error {
 // near suggests a file beside the missing one that may have been meant.
 func (s *source) near(named string) string {
 	dir, base := path.Split(named)
+	if base == "" {
+		return ""
+	}
 	infos, err := s.view.ReadDir(clean(dir))
 	if err != nil {
 		return ""

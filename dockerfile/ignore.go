@@ -42,11 +42,21 @@ func ParseIgnore(src []byte) (*Ignore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read ignore file: %w", err)
 	}
+	return NewIgnore(lines)
+}
+
+// NewIgnore returns what patterns say that don't come from a file, as those of
+// COPY --exclude: one that begins with # is no comment, and one that begins
+// with / matches nothing. It is nil when there are none.
+func NewIgnore(patterns []string) (*Ignore, error) {
 	var ignore Ignore
-	for _, line := range lines {
-		rule, err := newIgnoreRule(line)
+	for _, pattern := range patterns {
+		if strings.TrimSpace(pattern) == "" {
+			continue
+		}
+		rule, err := newIgnoreRule(pattern)
 		if err != nil {
-			return nil, fmt.Errorf("ignore pattern %q: %w", line, err)
+			return nil, fmt.Errorf("ignore pattern %q: %w", pattern, err)
 		}
 		ignore.rules = append(ignore.rules, rule)
 		ignore.back = ignore.back || rule.include
