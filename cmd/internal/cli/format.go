@@ -71,7 +71,7 @@ func pad(s string, before, after int) string {
 // printRows prints rows, one line each, as --format says: "" is a table of
 // columns, "table TEMPLATE" one of other columns, "json" a JSON object a line,
 // anything else a template. A row is a map from docker's field names to text.
-func printRows(w io.Writer, format string, columns []column, rows []map[string]string) error {
+func printRows[R ~map[string]V, V any](w io.Writer, format string, columns []column, rows []R) error {
 	switch {
 	case format == "" || format == "table":
 		return printTable(w, columns, rows)
@@ -107,7 +107,7 @@ type column struct{ field, heading string }
 
 func newTable(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) }
 
-func printTable(w io.Writer, columns []column, rows []map[string]string) error {
+func printTable[R ~map[string]V, V any](w io.Writer, columns []column, rows []R) error {
 	tw := newTable(w)
 	line := make([]string, len(columns))
 	for i, c := range columns {
@@ -116,17 +116,23 @@ func printTable(w io.Writer, columns []column, rows []map[string]string) error {
 	fmt.Fprintln(tw, strings.Join(line, "\t"))
 	for _, row := range rows {
 		for i, c := range columns {
-			line[i] = row[c.field]
+			line[i] = fmt.Sprint(row[c.field])
 		}
 		fmt.Fprintln(tw, strings.Join(line, "\t"))
 	}
 	return tw.Flush()
 }
 
-// headings is a row of headings for a table template: the known columns', else
-// the field's name in capitals.
-func headings(columns []column, rows []map[string]string) map[string]string {
-	h := make(map[string]string)
+// heading is a row of headings, for a table template.
+type heading map[string]string
+
+// Label is the heading of a column with one label.
+func (heading) Label(name string) string { return name }
+
+// headings makes the row of headings: the known columns', else the field's name
+// in capitals.
+func headings[R ~map[string]V, V any](columns []column, rows []R) heading {
+	h := make(heading)
 	for _, row := range rows {
 		for field := range row {
 			h[field] = strings.ToUpper(field)

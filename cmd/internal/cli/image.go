@@ -16,28 +16,10 @@ import (
 // newImage makes the image command: docker's second names for what is about
 // images.
 func newImage(e *Env) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:                   "image COMMAND",
-		Short:                 "Commands about images, by docker's longer names",
-		DisableFlagsInUseLine: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return &usageError{cmd: cmd, err: fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath()), status: statusError}
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.Flags().BoolP("help", "h", false, "Show this help")
-	cmd.Flags().Lookup("help").Hidden = true
-	as := func(sub *cobra.Command, name string, aliases ...string) *cobra.Command {
-		_, rest, _ := strings.Cut(sub.Use, " ")
-		sub.Use, sub.Aliases = name+" "+rest, aliases
-		return sub
-	}
+	cmd := newCommandGroup("image", "Commands about images, by docker's longer names")
 	cmd.AddCommand(
-		NewBuild(e), as(newImages(e), "ls", "list"), newPull(e), newPush(e), newInspect(e), newHistory(e), newTag(e), newUntag(e),
-		as(newRmi(e), "rm", "remove"), newSave(e), newLoad(e), newImagePrune(e))
+		NewBuild(e), renamed(newImages(e), "ls", "list"), newPull(e), newPush(e), newInspect(e, "image"), newHistory(e), newTag(e), newUntag(e),
+		renamed(newRmi(e), "rm", "remove"), newSave(e), newLoad(e), newImagePrune(e))
 	return cmd
 }
 

@@ -135,7 +135,7 @@ func TestInspect(t *testing.T) {
 	image.Config.Config.Env = []string{"A=<1>"}
 	image.Config.RootFS.DiffIDs = []digest.Digest{"sha256:aa"}
 	image.Config.History = []ocispec.History{{Comment: "buildkit.dockerfile.v0"}}
-	tree, err := toTree(inspectImage(image, "overlay"))
+	tree, err := toTree(describeImage(image, "overlay"))
 	if err != nil {
 		t.Fatal(err)
 	}

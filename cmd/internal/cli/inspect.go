@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -16,31 +18,42 @@ import (
 )
 
 const inspectExample = `
-  @ app
-  @ --format '{{.Config.Cmd}}' app
-  @ --format '{{json .Config.Labels}}' app`
+  @ web
+  @ --format '{{.State.Status}} {{.NetworkSettings.IPAddress}}' web
+  @ --format '{{json .Config.Labels}}' --type image app`
 
-// newInspect makes the inspect command.
-func newInspect(e *Env) *cobra.Command {
-	var format, kind string
+// newInspect makes the inspect command, of things of one kind or, with kind "",
+// of all.
+func newInspect(e *Env, kind string) *cobra.Command {
+	var format string
+	var size bool
 	cmd := &cobra.Command{
-		Use:                   "inspect [OPTIONS] IMAGE [IMAGE...]",
-		Short:                 "Show all that is known of an image, as JSON",
+		Use:                   "inspect [OPTIONS] NAME [NAME...]",
+		Short:                 "Show all that is known of a container or image, as JSON",
 		Example:               inspectExample,
 		DisableFlagsInUseLine: true,
 		Args:                  minArgs(1, statusError),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if kind != "" && kind != "image" {
-				return fmt.Errorf("invalid --type %q: only images can be inspected yet", kind)
-			}
-			return e.inspect(cmd.Context(), format, args)
+			return e.inspect(cmd.Context(), inspection{kind: kind, size: size}, format, args)
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVarP(&format, "format", "f", "", "Print json, or a Go `TEMPLATE` for each image")
-	fs.StringVar(&kind, "type", "", "Inspect only things of this `TYPE`: image")
+	fs.StringVarP(&format, "format", "f", "", "Print json, or a Go `TEMPLATE` for each")
+	if kind == "" {
+		fs.StringVar(&kind, "type", "", "Inspect only things of this `TYPE`: container or image")
+	}
+	if kind != "image" {
+		fs.BoolVarP(&size, "size", "s", false, "Measure how much containers wrote")
+	}
 	e.commonFlags(cmd)
 	return cmd
+}
+
+// inspection says how to inspect.
+type inspection struct {
+	// kind is that of the things to look for; "" means any.
+	kind string
+	size bool
 }
 
 // imageInspect is what docker's inspect says of an image.
@@ -72,25 +85,43 @@ type rootFS struct {
 	Layers []digest.Digest
 }
 
+// errNoObject is what a lookup of a thing of one kind answers.
+var errNoObject = errors.New("no such object")
+
+// inspector describes the thing with a name, or answers errNoObject.
+type inspector struct {
+	kind    string
+	inspect func(ctx context.Context, name string, o inspection) (any, error)
+}
+
+// inspectors are those of all kinds, in the order in which names are looked up.
+func (e *Env) inspectors() []inspector {
+	return []inspector{{"container", e.inspectContainer}, {"image", e.inspectImage}}
+}
+
 // inspect is the inspect command. What is there is shown, also when something
 // else is missing.
-func (e *Env) inspect(ctx context.Context, format string, names []string) error {
-	store, err := e.Store(ctx)
-	if err != nil {
+func (e *Env) inspect(ctx context.Context, o inspection, format string, names []string) error {
+	var kinds []string
+	all := e.inspectors()
+	for _, one := range all {
+		kinds = append(kinds, one.kind)
+	}
+	if o.kind != "" && !slices.Contains(kinds, o.kind) {
+		return fmt.Errorf("invalid --type %q: want one of %s", o.kind, strings.Join(kinds, ", "))
+	}
+	if _, err := e.Store(ctx); err != nil {
 		return err
 	}
-	found := []imageInspect{}
+	found := []any{}
 	var missing []error
 	for _, name := range names {
-		image, err := store.Image(name)
-		if errors.Is(err, layers.ErrNotFound) {
-			missing = append(missing, fmt.Errorf("no such object: %s", name))
+		object, err := inspectOne(ctx, all, name, o)
+		if err != nil {
+			missing = append(missing, err)
 			continue
 		}
-		if err != nil {
-			return err
-		}
-		found = append(found, inspectImage(image, store.DriverName()))
+		found = append(found, object)
 	}
 	if err := e.printInspected(format, found); err != nil {
 		return err
@@ -98,8 +129,37 @@ func (e *Env) inspect(ctx context.Context, format string, names []string) error 
 	return errors.Join(missing...)
 }
 
-// inspectImage describes image.
-func inspectImage(image layers.Image, driver string) imageInspect {
+// inspectOne describes the first thing with a name.
+func inspectOne(ctx context.Context, all []inspector, name string, o inspection) (any, error) {
+	for _, one := range all {
+		if o.kind != "" && o.kind != one.kind {
+			continue
+		}
+		object, err := one.inspect(ctx, name, o)
+		if !errors.Is(err, errNoObject) {
+			return object, err
+		}
+	}
+	if o.kind != "" {
+		return nil, fmt.Errorf("no such %s: %s", o.kind, name)
+	}
+	return nil, fmt.Errorf("no such object: %s", name)
+}
+
+// inspectImage describes the image with a name.
+func (e *Env) inspectImage(_ context.Context, name string, _ inspection) (any, error) {
+	image, err := e.store.Image(name)
+	if errors.Is(err, layers.ErrNotFound) {
+		return nil, errNoObject
+	}
+	if err != nil {
+		return nil, err
+	}
+	return describeImage(image, e.store.DriverName()), nil
+}
+
+// describeImage describes image.
+func describeImage(image layers.Image, driver string) imageInspect {
 	in := imageInspect{
 		ID:           "sha256:" + image.ID,
 		RepoTags:     []string{},
@@ -141,12 +201,40 @@ func toTree(v any) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
 	var tree any
-	err = dec.Decode(&tree)
-	return tree, err
+	if err := dec.Decode(&tree); err != nil {
+		return nil, err
+	}
+	tree = withNumbers(tree)
+	if object, ok := tree.(map[string]any); ok && object["Id"] != nil {
+		object["ID"] = object["Id"] // docker's templates know both
+	}
+	return tree, nil
+}
+
+// withNumbers makes the numbers in a tree ones that templates can compare.
+func withNumbers(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			v[key] = withNumbers(value)
+		}
+	case []any:
+		for i, value := range v {
+			v[i] = withNumbers(value)
+		}
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		if f, err := v.Float64(); err == nil {
+			return f
+		}
+	}
+	return v
 }
 
 // printInspected prints objects as an array, or each as format says.
-func (e *Env) printInspected(format string, objects []imageInspect) error {
+func (e *Env) printInspected(format string, objects []any) error {
 	if format == "" || format == "json" {
 		enc := json.NewEncoder(e.Stdout)
 		enc.SetEscapeHTML(false)
