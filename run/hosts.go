@@ -6,12 +6,17 @@ import (
 	"net"
 	"os"
 	"strings"
+
+	"cooper/run/internal/life"
 )
 
 // defaultHosts is what docker writes.
 const defaultHosts = "127.0.0.1\tlocalhost\n" +
 	"::1\tlocalhost ip6-localhost ip6-loopback\n" +
 	"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+
+// hostGateway stands for the host's address where the container sees it.
+const hostGateway = life.HostGateway
 
 // hostsFile makes /etc/hosts: on the host's network the host's own names hold
 // too. The container's name is added so that it resolves to itself.
@@ -34,10 +39,10 @@ func (c *Config) hostsFile(hostname string) ([]byte, error) {
 			return nil, fmt.Errorf("extra host %q: want NAME:IP", h)
 		}
 		ip = strings.TrimSuffix(strings.TrimPrefix(ip, "["), "]")
-		if ip == "host-gateway" {
+		if ip == hostGateway && c.Network != sandboxed {
 			ip = "127.0.0.1" // without a network of its own the host is here
 		}
-		if net.ParseIP(ip) == nil {
+		if ip != hostGateway && net.ParseIP(ip) == nil {
 			return nil, fmt.Errorf("extra host %q: %q is no IP address", h, ip)
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", ip, name)

@@ -30,7 +30,7 @@ func (r *Runtime) Run(ctx context.Context, t Task) (Status, error) {
 	if err := context.Cause(ctx); err != nil {
 		return Status{}, err
 	}
-	req, files, err := r.request(&t)
+	req, files, err := newRequest(&t, r.opts.CgroupParent)
 	if err != nil {
 		return Status{}, &StartError{Code: 125, Err: err}
 	}
@@ -133,8 +133,9 @@ func status(ctx context.Context, e *wire.Event) (Status, error) {
 	return st, nil
 }
 
-// request makes the runner's request and the files that go with it.
-func (r *Runtime) request(t *Task) (*wire.Run, []*os.File, error) {
+// newRequest makes the runner's request for a task, whose cgroup is below parent
+// when its config does not say where, and the files that go with it.
+func newRequest(t *Task, parent string) (*wire.Run, []*os.File, error) {
 	tier, err := DetectTier()
 	if err != nil {
 		return nil, nil, err
@@ -163,7 +164,7 @@ func (r *Runtime) request(t *Task) (*wire.Run, []*os.File, error) {
 			return nil, nil, err
 		}
 		if spec.Linux.CgroupsPath == "" {
-			spec.Linux.CgroupsPath = r.opts.CgroupParent
+			spec.Linux.CgroupsPath = parent
 		}
 		if spec.Linux.CgroupsPath != "" {
 			spec.Linux.CgroupsPath = path.Join("/", spec.Linux.CgroupsPath, "cooper-"+id)
@@ -261,12 +262,18 @@ func openRootfs(r layers.Rootfs) (*layers.View, error) {
 func taskFiles(t *Task, c *Config) ([]wire.File, error) {
 	content := map[string]File{}
 	if c != nil {
-		hosts, err := c.hostsFile(c.hostname())
+		own := c.hostname()
+		if c.Network == sandboxed {
+			own = "" // its address is not known yet: the monitor adds it
+		}
+		hosts, err := c.hostsFile(own)
 		if err != nil {
 			return nil, err
 		}
 		content["/etc/hosts"] = File{Data: hosts}
-		content["/etc/hostname"] = File{Data: []byte(c.hostname() + "\n")}
+		if !c.NoHostname {
+			content["/etc/hostname"] = File{Data: []byte(c.hostname() + "\n")}
+		}
 		content["/etc/resolv.conf"] = File{Data: c.resolvConf()}
 		if c.Timezone != "" {
 			zone, err := zoneFile(c.Timezone)

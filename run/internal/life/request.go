@@ -13,6 +13,13 @@ import (
 // good; or wire.KindEnded alone with a Code if it could not be started.
 const KindStart wire.Kind = 20
 
+// AnyNamespace is the path of a namespace that the monitor makes, as long as it is
+// not made. HostGateway in /etc/hosts stands for the host's address there.
+const (
+	AnyNamespace = "/proc/self/ns/net"
+	HostGateway  = "host-gateway"
+)
+
 // Request asks for a container with a monitor of its own. File indices are of the
 // message's files; see wire.NoFile.
 type Request struct {

@@ -3,6 +3,7 @@ package runner
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -24,13 +25,31 @@ func useNetwork(req *life.Request, sandbox *network.Sandbox) {
 		f := &req.Run.Files[i]
 		switch f.Path {
 		case "/etc/hosts":
-			f.Data = append(f.Data, hostLines(req.Network, &result)...)
+			f.Data = append(nameGateway(f.Data, result.HostGateway), hostLines(req.Network, &result)...)
 		case "/etc/resolv.conf":
 			if text := resolvConf(&result); len(text) > 0 {
 				f.Data = text
 			}
 		}
 	}
+}
+
+// nameGateway puts the host's address, if it has one, where it is asked for.
+func nameGateway(hosts []byte, gateway netip.Addr) []byte {
+	var b bytes.Buffer
+	for line := range bytes.Lines(hosts) {
+		names, asked := bytes.CutPrefix(line, []byte(life.HostGateway+"\t"))
+		switch {
+		case !asked:
+			b.Write(line)
+		case gateway.IsValid():
+			fmt.Fprintf(&b, "%s\t%s", gateway, names)
+		}
+	}
+	if gateway.IsValid() {
+		fmt.Fprintf(&b, "%s\thost.containers.internal host.docker.internal\n", gateway)
+	}
+	return b.Bytes()
 }
 
 // hostLines are the container's own names for /etc/hosts.
