@@ -19,6 +19,9 @@ Commands and flags are docker's; images are podman's, buildah's and CRI-O's too.
 	cobra.EnableCommandSorting = false
 	cmd.AddCommand(NewBuild(e), NewRun(e), newPull(e), newPush(e), newImages(e), newInspect(e, ""), newHistory(e), newTag(e), newUntag(e), newRmi(e),
 		newSave(e), newLoad(e), newLogin(e), newLogout(e), newImage(e), newQuadlet(e), newVersion(e))
+	cmd.AddCommand(newPs(e))
+	cmd.AddCommand(containerCommands(e)...)
+	cmd.AddCommand(newContainer(e))
 	cmd.InitDefaultHelpCmd()
 	for _, sub := range cmd.Commands() {
 		sub.Hidden = sub.Hidden || sub.Name() == "help"
