@@ -21,7 +21,9 @@ import (
 type copyWork struct {
 	bd *build
 	op *dockerfile.Copy
-	v  *vertex
+	v  *vertex // nil when plain
+	// plain says that the sources are paths, not patterns: those of a mount.
+	plain bool
 	// src is opened, and matches found, by whichever of inputs and do
 	// comes first.
 	src     *source
@@ -127,7 +129,7 @@ func (w *copyWork) load(ctx context.Context) error {
 
 // selector says which files of what the patterns match are wanted.
 func (w *copyWork) selector() (sel selector, err error) {
-	sel.parents = w.op.Parents
+	sel.parents, sel.plain = w.op.Parents, w.plain
 	if sel.exclude, err = dockerfile.NewIgnore(w.op.Exclude); err != nil {
 		return sel, fmt.Errorf("--exclude: %w", err)
 	}

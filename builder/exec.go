@@ -117,6 +117,7 @@ func (w *runWork) config(m *mounts) *run.Config {
 		Env:        slices.Concat(w.op.Env, w.op.ProxyEnv, m.env),
 		Mounts:     slices.Concat(t.Mounts, m.specs),
 		BareEnv:    true,
+		NoHostname: true, // what a step writes there is for the image
 		Dir:        w.op.Dir,
 		User:       w.op.User,
 		Hostname:   cmp.Or(w.op.Hostname, t.Hostname, sandboxHostname),

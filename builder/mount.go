@@ -283,10 +283,10 @@ func lockFile(ctx context.Context, path string, how int, wait bool) (*os.File, e
 // secret presents a secret as a file, an environment variable or both.
 func (m *mounts) secret(spec dockerfile.Mount) error {
 	data, err := m.bd.o.secret(spec.ID)
-	if errors.Is(err, errNoSecret) && !spec.Required {
-		return nil
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoSecret) && !spec.Required:
+		spec.Target = "" // the variable is set all the same, to nothing
+	case err != nil:
 		return fmt.Errorf("secret %s: %w", spec.ID, err)
 	}
 	if spec.Env != nil {
@@ -309,7 +309,7 @@ func (w *runWork) inputs(ctx context.Context) (digest.Digest, error) {
 			continue
 		}
 		found = true
-		c := &copyWork{bd: w.bd, op: &dockerfile.Copy{
+		c := &copyWork{bd: w.bd, plain: true, op: &dockerfile.Copy{
 			From: *spec.From, Sources: []string{spec.Source}, Spelled: []string{spec.Source},
 		}}
 		d, err := c.inputs(ctx)

@@ -59,6 +59,8 @@ type selector struct {
 	parents bool
 	// exclude hides files by their path below what a pattern matched.
 	exclude *dockerfile.Ignore
+	// plain says that what is looked for is a path, not a pattern.
+	plain bool
 }
 
 // find lists what pattern selects in s. A pattern with wildcards may select
@@ -68,7 +70,7 @@ func (s *source) find(ctx context.Context, pattern string, sel selector) ([]matc
 		return s.findParents(ctx, pattern, sel)
 	}
 	names := []string{clean(pattern)}
-	wild := hasWildcard(pattern)
+	wild := !sel.plain && hasWildcard(pattern)
 	if wild {
 		var err error
 		if names, err = s.glob(clean(pattern)); err != nil {
