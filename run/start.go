@@ -178,7 +178,7 @@ func (c *Container) request() (*life.Request, []*os.File, error) {
 	req := &life.Request{
 		Name: o.Name, Foreground: o.Foreground, OpenStdin: o.OpenStdin, StdinOnce: o.StdinOnce,
 		Log: o.Log, Health: o.Health, Restart: o.Restart,
-		StopSignal: int(conf.StopSignal), Timeout: o.Timeout, PIDFile: o.PIDFile,
+		StopSignal: int(conf.StopSignal), StopTimeout: c.stop(StopOptions{}).Grace, Timeout: o.Timeout, PIDFile: o.PIDFile,
 		Journal: c.cs.EventsFile(), Attributes: map[string]string{"image": o.Image},
 	}
 	maps.Copy(req.Attributes, o.Labels)

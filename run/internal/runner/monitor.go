@@ -75,12 +75,18 @@ func (r *runner) monitor(msg *wire.Message) error {
 		return m.starter.Send(wire.KindEnded, wire.Event{Code: 125, Error: err.Error()})
 	}
 	setTitle("cooper-monitor " + req.Name)
+	if !req.Foreground {
+		r.mu.Lock()
+		r.terminate = func() { m.stop(life.Stop{Grace: req.StopTimeout}) }
+		r.mu.Unlock()
+	}
 	m.sessions.Go(m.serveStarter)
 	go m.accept()
 	end := m.live(msg.Files)
 	m.finish(end)
 	m.report(end)
 	m.remove()
+	r.status = m.state.ExitCode
 	return nil
 }
 

@@ -1,10 +1,10 @@
 package runner
 
 import (
-	"golang.org/x/sys/unix"
+	"os/exec"
 )
 
-// remove becomes the program that removes the container, if nobody else does: the
+// remove starts the program that removes the container, if nobody else does: the
 // command that started it is gone. Should that fail, the next command that looks
 // removes it.
 func (m *monitor) remove() {
@@ -14,5 +14,7 @@ func (m *monitor) remove() {
 	if !left || m.req.Foreground || len(m.req.Remover) == 0 {
 		return
 	}
-	_ = unix.Exec(m.req.Remover[0], m.req.Remover, m.req.Environment)
+	cmd := exec.Command(m.req.Remover[0], m.req.Remover[1:]...)
+	cmd.Env = m.req.Environment
+	_ = cmd.Run()
 }

@@ -65,11 +65,12 @@ func Init() {
 	if v == "" || os.Getenv(stage.Env) != "" {
 		return
 	}
-	if err := serve(v, os.Getenv(EnvState)); err != nil {
+	status, err := serve(v, os.Getenv(EnvState))
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "container runner: %v\n", err)
 		os.Exit(1)
 	}
-	os.Exit(0)
+	os.Exit(status)
 }
 
 // runner is the state of the process.
@@ -88,12 +89,18 @@ type runner struct {
 	mu         sync.Mutex
 	containers map[uint64]*container
 	wg         sync.WaitGroup
+	// terminate is the orderly end that a signal asks for.
+	terminate func()
+	// status is a monitor's exit status.
+	status int
 }
 
-func serve(socket, dir string) error {
+// serve is the process. The status is the one to exit with: that of its container
+// for a monitor, so that whoever watches the monitor knows.
+func serve(socket, dir string) (status int, err error) {
 	fd, err := strconv.Atoi(socket)
 	if err != nil {
-		return fmt.Errorf("%s=%s: %w", EnvSocket, socket, err)
+		return 0, fmt.Errorf("%s=%s: %w", EnvSocket, socket, err)
 	}
 	unix.Close(fd + 1) // this program, opened for writing once
 	unix.CloseOnExec(fd)
@@ -105,20 +112,22 @@ func serve(socket, dir string) error {
 	os.Unsetenv(EnvState)
 	conn, err := wire.NewConn(os.NewFile(uintptr(fd), "socket"))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer conn.Close()
 	r := &runner{conn: conn, dir: dir, containers: map[uint64]*container{}}
+	r.terminate = func() { conn.Close() } // loop ends
 	r.handleSignals()
 	logrus.SetOutput(io.Discard)
 	logrus.AddHook(logHook{conn})
 	go warmCgroups()
 	if err := r.prepare(); err != nil {
-		return err
+		return 0, err
 	}
 	done := make(chan error, 1)
 	go func() { done <- r.loop() }()
-	return <-done
+	err = <-done
+	return r.status, err
 }
 
 // handleSignals: the end of this process leaves containers behind, so that a signal
@@ -129,9 +138,13 @@ func (r *runner) handleSignals() {
 	signal.Notify(ch, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
 	go func() {
 		for s := range ch {
-			if s != unix.SIGPIPE {
-				r.conn.Close() // loop ends
+			if s == unix.SIGPIPE {
+				continue
 			}
+			r.mu.Lock()
+			terminate := r.terminate
+			r.mu.Unlock()
+			go terminate()
 		}
 	}()
 }
