@@ -68,6 +68,9 @@ type ContainerOptions struct {
 	// Program is the command's executable: a detached container with
 	// AutoRemove is removed by it.
 	Program []string
+	// CreateCommand is the command line that made the container, so that
+	// another one like it can be made.
+	CreateCommand []string `json:",omitempty"`
 }
 
 // ContainerMount is a mount that was asked for, or an image's VOLUME.
