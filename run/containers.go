@@ -123,16 +123,31 @@ func (cs *Containers) Create(ctx context.Context, o ContainerOptions) (_ *Contai
 			return nil, err
 		}
 	}
-	if err := writeJSON(filepath.Join(c.dir, optionsFile), &o); err != nil {
-		return nil, c.fail("options", err)
+	if err := c.complete(ctx); err != nil {
+		return nil, c.fail("create", err)
 	}
 	c.event("create", nil)
 	return c, nil
 }
 
+// complete makes the volumes that the container is to have, and then the
+// container itself by writing its options. No volume is removed between.
+func (c *Container) complete(ctx context.Context) error {
+	write := func() error { return writeJSON(filepath.Join(c.dir, optionsFile), &c.opts) }
+	if len(c.opts.Mounts) == 0 {
+		return write()
+	}
+	return c.cs.lockedVolumes(unix.LOCK_SH, func() error {
+		if err := c.prepareMounts(ctx); err != nil {
+			return err
+		}
+		return write()
+	})
+}
+
 // discard takes back what Create did.
 func (c *Container) discard() error {
-	return errors.Join(c.removeLayer(), c.cs.release(c.opts.Name, c.id), os.RemoveAll(c.dir))
+	return errors.Join(c.removeLayer(), c.removeVolumes(), c.cs.release(c.opts.Name, c.id), os.RemoveAll(c.dir))
 }
 
 func validID(id string) bool {

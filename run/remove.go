@@ -18,7 +18,8 @@ var ErrRunning = errors.New("the container is running")
 type RemoveOptions struct {
 	// Force kills a container that runs. Without it that is an error.
 	Force bool
-	// Volumes removes its anonymous volumes too.
+	// Volumes removes its anonymous volumes too, those of a container with
+	// AutoRemove in any case.
 	Volumes bool
 }
 
@@ -110,6 +111,11 @@ func (c *Container) erase(o RemoveOptions) error {
 		return c.fail("remove", err)
 	}
 	c.event("destroy", nil)
+	if o.Volumes || c.opts.AutoRemove {
+		if err := c.removeVolumes(); err != nil {
+			return c.fail("remove", err)
+		}
+	}
 	if err := c.cs.release(c.opts.Name, c.id); err != nil {
 		return c.fail("remove", err)
 	}
