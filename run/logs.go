@@ -29,6 +29,8 @@ type LogOptions struct {
 	Since, Until time.Time
 	// Follow waits for more until the container has ended or Until is past.
 	Follow bool
+	// Pause is called before Logs waits; an error ends it. It may be nil.
+	Pause func() error
 }
 
 // LogPath returns the file that the container's output goes to at present. The
@@ -231,6 +233,11 @@ func (r *logReader) follow(ctx context.Context) error {
 		if err := r.drain(ctx); err != nil || ended {
 			return err
 		}
+		if r.o.Pause != nil {
+			if err := r.o.Pause(); err != nil {
+				return err
+			}
+		}
 		if err := r.watch.wait(ctx, r.o.Until); err != nil {
 			return err
 		}
@@ -275,16 +282,14 @@ func (r *logReader) seekTail() error {
 // has if those are fewer: 0 is as good an offset then. A line that goes on in
 // several records begins with the first of them.
 func (r *logReader) tailOffset(f *os.File, n int) (offset int64, found int, err error) {
-	end, err := f.Seek(0, io.SeekEnd)
+	st, err := f.Stat()
 	if err != nil {
 		return 0, 0, err
 	}
 	if n == 0 {
-		return end, 0, nil
+		return st.Size(), 0, nil
 	}
-	back := backwards{f: f, start: end}
-	// The newline before a record's begins it, so the last one ends nothing
-	// before it.
+	back := backwards{f: f, start: st.Size()}
 	for {
 		at, record, err := back.previous()
 		if err == io.EOF {

@@ -1,0 +1,97 @@
+package run
+
+import (
+	"errors"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// abandoned is a container whose monitor is gone, and the process that it has left.
+func abandoned(t *testing.T, o ContainerOptions, boot string) (*Container, *exec.Cmd) {
+	t.Helper()
+	cs, img := keptStore(t)
+	c := create(t, cs, img, o)
+	left := exec.Command("sleep", "60")
+	if err := left.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { left.Process.Kill(); left.Wait() })
+	start, err := startTime(left.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := State{Status: StatusRunning, PID: left.Process.Pid, StartTime: start, MonitorPID: 1 << 30, BootID: boot}
+	if err := c.writeState(st); err != nil {
+		t.Fatal(err)
+	}
+	return c, left
+}
+
+func ends(cmd *exec.Cmd, within time.Duration) bool {
+	done := make(chan struct{})
+	go func() { cmd.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
+func TestStateAfterKill(t *testing.T) {
+	c, left := abandoned(t, ContainerOptions{}, bootID())
+	go left.Wait() // a zombie is still there for who waits
+	st, err := c.State()
+	if err != nil || st.Status != StatusExited || st.ExitCode != 137 || st.PID != 0 || st.Finished.IsZero() {
+		t.Errorf("State() = %+v, %v, want exited with 137", st, err)
+	}
+	again, err := c.State()
+	if err != nil || !again.Finished.Equal(st.Finished) {
+		t.Errorf("State() again = %+v, %v", again, err)
+	}
+}
+
+func TestStateAfterReboot(t *testing.T) {
+	c, left := abandoned(t, ContainerOptions{}, "another boot")
+	st, err := c.State()
+	if err != nil || st.Status != StatusExited || st.ExitCode != 255 {
+		t.Errorf("State() = %+v, %v, want exited with 255", st, err)
+	}
+	if ends(left, 50*time.Millisecond) {
+		t.Error("a process of this boot was killed")
+	}
+}
+
+func TestStateAutoRemove(t *testing.T) {
+	c, left := abandoned(t, ContainerOptions{Name: "web", AutoRemove: true}, bootID())
+	go left.Wait()
+	list, err := c.cs.List()
+	if err != nil || len(list) != 0 {
+		t.Errorf("List() = %v, %v, want none", list, err)
+	}
+	if _, err := c.State(); !errors.Is(err, ErrNoContainer) {
+		t.Errorf("State() = %v, want ErrNoContainer", err)
+	}
+}
+
+// TestStateBelieved leaves alone what a living monitor says, and what its end left
+// is cleared away.
+func TestStateBelieved(t *testing.T) {
+	cs, img := keptStore(t)
+	c := create(t, cs, img, ContainerOptions{Name: "web"})
+	monitor := attend(t, c)
+	if st, err := c.State(); err != nil || st.Status != StatusRunning {
+		t.Errorf("State() = %+v, %v, want running", st, err)
+	}
+	if err := c.Remove(t.Context(), RemoveOptions{}); !errors.Is(err, ErrRunning) {
+		t.Errorf("Remove = %v, want ErrRunning", err)
+	}
+	go monitor.Wait()
+	if err := c.Remove(t.Context(), RemoveOptions{Force: true}); err != nil {
+		t.Errorf("Remove by force = %v", err)
+	}
+	if _, err := cs.Find("web"); !errors.Is(err, ErrNoContainer) {
+		t.Errorf("Find = %v, want ErrNoContainer", err)
+	}
+}
