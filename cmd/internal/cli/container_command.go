@@ -5,12 +5,12 @@ import "github.com/spf13/cobra"
 // containerCommands makes the commands about containers that cooper has and, under
 // the same names, cooper container.
 func containerCommands(e *Env) []*cobra.Command {
-	return []*cobra.Command{newRm(e), newRename(e), newPort(e)}
+	return []*cobra.Command{newRm(e), newRename(e), newPort(e), newLogs(e)}
 }
 
-// newContainer makes the container command: docker's second names for what is
+// newContainerGroup makes the container command: docker's second names for what is
 // about containers.
-func newContainer(e *Env) *cobra.Command {
+func newContainerGroup(e *Env) *cobra.Command {
 	cmd := newCommandGroup("container", "Commands about containers, by docker's longer names")
 	cmd.AddCommand(renamed(newPs(e), "ls", "list", "ps"), NewRun(e), newInspect(e, "container"))
 	cmd.AddCommand(containerCommands(e)...)
