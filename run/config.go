@@ -156,12 +156,12 @@ func FromImage(img dockerspec.DockerOCIImage) Config {
 	}
 }
 
-// MergeCommand makes the command line from an image's config, an entry point
-// given by the user (nil: none given; empty or one empty string: the image's is
-// cleared) and the arguments given. As docker does: a given entry point also
-// clears the image's command, and given arguments replace it.
-func MergeCommand(img dockerspec.DockerOCIImageConfig, entrypoint *[]string, cmd []string) []string {
-	ep, args := img.Entrypoint, img.Cmd
+// MergeCommand makes the two parts of the command line from an image's config, an
+// entry point given by the user (nil: none given; empty or one empty string: the
+// image's is cleared) and the arguments given. As docker does: a given entry point
+// also clears the image's command, and given arguments replace it.
+func MergeCommand(img dockerspec.DockerOCIImageConfig, entrypoint *[]string, cmd []string) (ep, args []string) {
+	ep, args = img.Entrypoint, img.Cmd
 	if entrypoint != nil {
 		ep, args = *entrypoint, nil
 		if len(ep) == 1 && ep[0] == "" {
@@ -171,5 +171,5 @@ func MergeCommand(img dockerspec.DockerOCIImageConfig, entrypoint *[]string, cmd
 	if len(cmd) > 0 {
 		args = cmd
 	}
-	return slices.Concat(ep, args)
+	return ep, args
 }

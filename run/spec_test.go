@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -164,7 +165,8 @@ func TestMergeCommand(t *testing.T) {
 		{s(""), nil, nil},
 		{s(""), []string{"a"}, []string{"a"}},
 	} {
-		if diff := cmp.Diff(tt.want, MergeCommand(img, tt.entrypoint, tt.args)); diff != "" {
+		ep, args := MergeCommand(img, tt.entrypoint, tt.args)
+		if diff := cmp.Diff(tt.want, slices.Concat(ep, args)); diff != "" {
 			t.Errorf("MergeCommand(%v, %v) (-want +got):\n%s", tt.entrypoint, tt.args, diff)
 		}
 	}

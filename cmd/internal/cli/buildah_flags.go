@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -83,28 +82,21 @@ func (f *buildahFlags) apply(o *builder.Options) error {
 
 // volume adds a value of --volume.
 func (f *buildahFlags) volume(o *builder.Options, value string) error {
-	parts := strings.Split(value, ":")
-	overlay := false
-	if len(parts) == 3 {
-		options := strings.Split(parts[2], ",")
-		if overlay = slices.Contains(options, "O"); overlay {
-			options = slices.DeleteFunc(options, func(s string) bool { return s == "O" })
-			parts[2] = strings.Join(append(options, "rw"), ",")
-		}
-	}
-	m, err := parseVolume(strings.Join(parts, ":"))
+	m, err := parseVolume(value)
 	switch {
 	case err != nil:
 		return err
-	case m.anonymous:
-		return fmt.Errorf("invalid volume %q: want SOURCE:DESTINATION", value)
+	case m.Type != "bind":
+		return fmt.Errorf("invalid volume %q: want SOURCE:DESTINATION, the source a path", value)
+	case m.Chown:
+		return fmt.Errorf("invalid volume %q: option U is for run", value)
 	}
 	info, err := os.Stat(m.Source)
 	if err != nil {
 		return fmt.Errorf("invalid volume %q: %w", value, err)
 	}
-	if !overlay {
-		o.Container.Mounts = append(o.Container.Mounts, m.Mount)
+	if !m.Overlay {
+		o.Container.Mounts = append(o.Container.Mounts, m.Mount())
 		return nil
 	}
 	if !info.IsDir() {

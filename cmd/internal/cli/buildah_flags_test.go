@@ -27,7 +27,7 @@ func TestBuildahOptions(t *testing.T) {
 		fail string // part of the error
 	}{
 		{"volumes", []string{"-v", dir + ":/a:ro,z", "-v", dir + ":/b:O"}, builder.Options{
-			Container: run.Config{Mounts: []specs.Mount{{Type: "bind", Source: dir, Destination: "/a", Options: []string{"rbind", "ro"}}}},
+			Container: run.Config{Mounts: []specs.Mount{{Type: "bind", Source: dir, Destination: "/a", Options: []string{"ro"}}}},
 			Overlays:  []builder.Overlay{{Source: dir, Target: "/b"}},
 		}, ""},
 		{"arguments", []string{"--build-arg-file", file, "--build-arg", "A=flag"}, builder.Options{BuildArgs: map[string]string{"A": "flag", "B": "two=2"}}, ""},
@@ -46,7 +46,7 @@ func TestBuildahOptions(t *testing.T) {
 		{"no identity", []string{"--identity-label=false", "--inherit-annotations=false"}, builder.Options{}, ""},
 		{"variable without name", []string{"--env==x"}, builder.Options{}, "want NAME[=VALUE]"},
 		{"negative jobs", []string{"--jobs=-1"}, builder.Options{}, "invalid --jobs -1"},
-		{"owner of volume", []string{"-v", dir + ":/a:U"}, builder.Options{}, `option "U" is not supported yet`},
+		{"owner of volume", []string{"-v", dir + ":/a:U"}, builder.Options{}, "option U is for run"},
 		{"missing volume", []string{"-v", dir + "/no:/a"}, builder.Options{}, "no such file"},
 		{"anonymous volume", []string{"-v", "/a"}, builder.Options{}, "want SOURCE:DESTINATION"},
 		{"overlay of a file", []string{"-v", file + ":/a:O"}, builder.Options{}, "O needs a directory"},

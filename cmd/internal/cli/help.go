@@ -15,6 +15,8 @@ import (
 // unless marked.
 const (
 	sectionOptions   = "Options"
+	sectionNetwork   = "Network"
+	sectionHealth    = "Health"
 	sectionResources = "Resources"
 	sectionSecurity  = "Security"
 	sectionStore     = "Store options"
@@ -96,7 +98,7 @@ func helpOptions(b *strings.Builder, cmd *cobra.Command) {
 			sections[name] = append(sections[name], f)
 		}
 	})
-	for _, name := range []string{sectionOptions, sectionResources, sectionSecurity, sectionStore} {
+	for _, name := range []string{sectionOptions, sectionNetwork, sectionHealth, sectionResources, sectionSecurity, sectionStore} {
 		if flags := sections[name]; len(flags) > 0 {
 			fmt.Fprintf(b, "\n%s:\n", name)
 			for _, f := range flags {

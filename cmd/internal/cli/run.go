@@ -35,7 +35,7 @@ can't be executed, 127 that it was not found.`,
 		DisableFlagsInUseLine: true,
 		Args:                  minArgs(1, statusRun),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.entrypointSet = cmd.Flags().Changed("entrypoint")
+			f.noteGiven(cmd.Flags())
 			err := e.run(cmd.Context(), &f, args[0], args[1:])
 			var status *exitStatus
 			var interrupted interruption
@@ -46,6 +46,7 @@ can't be executed, 127 that it was not found.`,
 		},
 	}
 	f.declare(cmd.Flags())
+	f.startFlags.declare(cmd.Flags())
 	cmd.Flags().SetInterspersed(false)
 	e.commonFlags(cmd)
 	return cmd
@@ -57,7 +58,7 @@ func (e *Env) run(ctx context.Context, f *runFlags, name string, command []strin
 		return withHint(&exitStatus{status: statusError, err: errors.New("the input device is not a TTY")},
 			"Leave out -t, or give it a terminal as standard input.")
 	}
-	request, err := f.request(e.LookupEnv)
+	request, err := f.request(e.LookupEnv, os.Environ())
 	if err != nil {
 		return err
 	}
@@ -75,11 +76,14 @@ func (e *Env) run(ctx context.Context, f *runFlags, name string, command []strin
 	if err != nil {
 		return err
 	}
-	config, err := request.config(image.Config, f.entrypointGiven(), command)
+	options, warning, err := request.options(image, name, command)
 	if err != nil {
 		return err
 	}
-	c := container{store: store, runtime: runtime, image: image, config: config, mounts: request.mounts}
+	if warning != "" {
+		fmt.Fprintln(e.Stderr, warning)
+	}
+	c := container{store: store, runtime: runtime, image: image, config: &options.Config, mounts: options.Mounts}
 	if f.interactive {
 		c.stdin = e.Stdin
 	}
@@ -119,7 +123,7 @@ type container struct {
 	runtime *run.Runtime
 	image   layers.Image
 	config  *run.Config
-	mounts  []mountRequest
+	mounts  []run.ContainerMount
 	stdin   *os.File
 }
 
@@ -142,7 +146,7 @@ func (e *Env) start(ctx context.Context, c container) (status run.Status, err er
 	defer view.Close()
 	volumes := &volumes{store: c.store, view: view}
 	defer func() { err = errors.Join(err, volumes.remove()) }()
-	if err := volumes.add(ctx, c.config, c.mounts, c.image.Config.Config.Volumes); err != nil {
+	if err := volumes.add(ctx, c.config, c.mounts); err != nil {
 		return status, err
 	}
 	ctx, signals, stop := forward(ctx)

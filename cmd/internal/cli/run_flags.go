@@ -1,69 +1,92 @@
 package cli
 
 import (
-	"encoding/json"
-	"errors"
+	"cmp"
 	"fmt"
+	"maps"
+	"path"
 	"slices"
 	"strings"
 
 	"github.com/containerd/platforms"
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
 	"cooper/builder"
+	"cooper/layers"
 	"cooper/run"
 )
 
-// runFlags are the flags of run as given.
+// runFlags are the flags of run and create as given.
 type runFlags struct {
-	interactive, terminal, remove bool
-	name                          string
-	env, envFiles                 []string
-	volumes, mounts, tmpfs        []string
-	workdir, user                 string
-	groupAdd                      []string
-	entrypoint                    string
-	entrypointSet                 bool
-	network                       string
-	readOnly, privileged          bool
-	capAdd, capDrop, securityOpt  []string
-	pull, platform                string
-	sysctls                       []string
-	pidsLimit                     int64
-	stopSignal                    string
+	processFlags
+	keptFlags
+	mountFlags
+	networkFlags
+	healthFlags
 	containerFlags
+	limitFlags
+	readOnly, privileged         bool
+	capAdd, capDrop, securityOpt []string
+	sysctls                      []string
+	pull, platform               string
+	quiet, rootfs                bool
+	domainname                   string
+	startFlags
 }
 
+// startFlags are the flags of run alone.
+type startFlags struct {
+	detach      bool
+	detachKeys  string
+	sigProxy    bool
+	attach      []string
+	wait        bool
+	waitTimeout uint64
+}
+
+// flagAliases are docker's other names of flags.
+var flagAliases = map[string]string{"net": "network", "net-alias": "network-alias", "dns-opt": "dns-option"}
+
+// declare declares what run and create have; once they are parsed, noteGiven is
+// to be called.
 func (f *runFlags) declare(fs *pflag.FlagSet) {
 	fs.SortFlags = false
-	fs.BoolVarP(&f.interactive, "interactive", "i", false, "Connect standard input")
-	fs.BoolVarP(&f.terminal, "tty", "t", false, "Give the container a terminal")
-	fs.BoolVar(&f.remove, "rm", false, "Remove the container when it ends (it always is, for now)")
-	fs.StringVar(&f.name, "name", "", "Name the container `NAME` (nothing keeps it yet)")
-	fs.StringArrayVarP(&f.env, "env", "e", nil, "Set an environment variable: `NAME[=VALUE]` (repeatable)")
-	fs.StringArrayVar(&f.envFiles, "env-file", nil, "Read environment variables from `FILE` (repeatable)")
-	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "Bind a directory or file: `SOURCE:DESTINATION[:ro]` (repeatable)")
-	fs.StringArrayVar(&f.mounts, "mount", nil, "Mount `SPEC`: type=bind, tmpfs or volume, source=, target=, readonly, separated by commas (repeatable)")
-	fs.StringArrayVar(&f.tmpfs, "tmpfs", nil, "Mount a tmpfs: `DESTINATION[:OPTIONS]` (repeatable)")
-	fs.StringVarP(&f.workdir, "workdir", "w", "", "Start in the directory `DIR`")
-	fs.StringVarP(&f.user, "user", "u", "", "Run as `USER[:GROUP]`, names or ids")
-	fs.StringArrayVar(&f.groupAdd, "group-add", nil, "Add a further `GROUP` (repeatable)")
-	fs.StringVar(&f.entrypoint, "entrypoint", "", "Replace the image's entry point by `PROGRAM`; empty clears it")
-	fs.StringVar(&f.stopSignal, "stop-signal", "", "Ask the container to stop by `SIGNAL`")
+	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		return pflag.NormalizedName(cmp.Or(flagAliases[name], name))
+	})
+	f.processFlags.declare(fs)
+	f.keptFlags.declare(fs)
+	f.mountFlags.declare(fs)
 	fs.StringVar(&f.pull, "pull", "", "Fetch the image: `POLICY` missing, always, never or newer (default missing)")
 	fs.StringVar(&f.platform, "platform", "", "Fetch the image for `OS/ARCH[/VARIANT]`")
-	fs.StringVar(&f.network, "network", "", "Network: `MODE` host or none (default host)")
-	fs.StringVar(&f.network, "net", "", "The same as --network")
-	fs.Lookup("net").Hidden = true
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Don't show how the image is fetched")
+	fs.BoolVar(&f.rootfs, "rootfs", false, "Use the directory given in place of an image, as it is")
 	fs.StringVarP(&f.hostname, "hostname", "h", "", "Host `NAME` in the container")
+	fs.StringVar(&f.domainname, "domainname", "", "Domain `NAME` in the container")
 	f.declareNames(fs)
+	f.networkFlags.declare(fs)
+	f.healthFlags.declare(fs)
 	f.containerFlags.declareLimits(fs)
-	fs.Int64Var(&f.pidsLimit, "pids-limit", 0, "Limit the number of processes to `N`; -1 is no limit")
-	markSections(fs, sectionResources, "pids-limit")
+	f.limitFlags.declare(fs)
 	f.declareSecurity(fs)
 	fs.Bool("help", false, "Show this help") // docker's -h is the host name
+}
+
+// declare declares what run has beside create's flags.
+func (f *startFlags) declare(fs *pflag.FlagSet) {
+	fs.BoolVarP(&f.detach, "detach", "d", false, "Run in the background and print the container's id")
+	fs.BoolVar(&f.wait, "wait", false, "With -d: return when the container is healthy, or runs if it has no health check")
+	fs.Uint64Var(&f.waitTimeout, "wait-timeout", 0, "With --wait: give up after `SECONDS`")
+	fs.StringArrayVarP(&f.attach, "attach", "a", nil, "Attach to `STREAM` stdin, stdout or stderr only (repeatable)")
+	fs.StringVar(&f.detachKeys, "detach-keys", "", "Detach by the keys `SEQUENCE` (default ctrl-p,ctrl-q)")
+	fs.BoolVar(&f.sigProxy, "sig-proxy", true, "Pass on signals to the container")
+}
+
+// noteGiven remembers which flags were given where their values don't tell.
+func (f *runFlags) noteGiven(fs *pflag.FlagSet) {
+	f.entrypointSet = fs.Changed("entrypoint")
+	f.stopTimeoutSet = fs.Changed("stop-timeout")
 }
 
 // declareSecurity declares the flags about rights.
@@ -71,59 +94,60 @@ func (f *runFlags) declareSecurity(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.readOnly, "read-only", false, "Make the root file system read-only")
 	fs.StringArrayVar(&f.capAdd, "cap-add", nil, "Add a `CAPABILITY`, or ALL (repeatable)")
 	fs.StringArrayVar(&f.capDrop, "cap-drop", nil, "Drop a `CAPABILITY`, or ALL (repeatable)")
-	fs.StringArrayVar(&f.securityOpt, "security-opt", nil, "Set `OPTION` seccomp=FILE, seccomp=unconfined or no-new-privileges (repeatable)")
+	fs.StringArrayVar(&f.securityOpt, "security-opt", nil, "Set `OPTION` seccomp=FILE, seccomp=unconfined, no-new-privileges, mask=PATH or unmask=PATH (repeatable)")
 	fs.BoolVar(&f.privileged, "privileged", false, "Give the container every right this user has")
 	fs.StringArrayVar(&f.sysctls, "sysctl", nil, "Set a kernel parameter: `NAME=VALUE` (repeatable)")
 	markSections(fs, sectionSecurity, "read-only", "cap-add", "cap-drop", "security-opt", "privileged", "sysctl")
 }
 
-// entrypointGiven is --entrypoint as run.MergeCommand takes it: nil when it was
-// not given. As with podman, a JSON array gives a program and its arguments.
-func (f *runFlags) entrypointGiven() *[]string {
-	if !f.entrypointSet {
-		return nil
-	}
-	var list []string
-	if strings.HasPrefix(f.entrypoint, "[") && json.Unmarshal([]byte(f.entrypoint), &list) == nil {
-		return &list
-	}
-	return &[]string{f.entrypoint}
-}
-
-// runRequest is what the flags of run ask for, before the image is known.
+// runRequest is what the flags ask for, checked, before the image is known.
 type runRequest struct {
-	base     run.Config // Args, Env, Dir and User are what was given
+	flags    *runFlags
+	base     run.ContainerOptions
 	env      func(image []string) ([]string, error)
-	mounts   []mountRequest
 	pull     builder.PullPolicy
 	platform ocispec.Platform
 }
 
 // request checks the flags.
-func (f *runFlags) request(lookupEnv func(string) (string, bool)) (*runRequest, error) {
-	r := &runRequest{base: run.Config{
-		Dir: f.workdir, User: f.user, GroupAdd: f.groupAdd,
-		ReadOnly: f.readOnly, Privileged: f.privileged, CapAdd: f.capAdd, CapDrop: f.capDrop,
-		PidsLimit: f.pidsLimit, Terminal: f.terminal,
-	}}
-	r.env = func(image []string) ([]string, error) { return environment(image, f.envFiles, f.env, lookupEnv) }
-	steps := []func(*runRequest) error{f.names, f.networking, f.security, f.allMounts}
+func (f *runFlags) request(lookupEnv func(string) (string, bool), environ []string) (*runRequest, error) {
+	r := &runRequest{flags: f}
+	r.env = func(image []string) ([]string, error) { return f.environment(image, lookupEnv, environ) }
+	c := &r.base.Config
+	c.ReadOnly, c.Privileged, c.CapAdd, c.CapDrop = f.readOnly, f.privileged, f.capAdd, f.capDrop
+	c.Domainname = f.domainname
+	r.base.Init, r.base.OpenStdin, r.base.StdinOnce = f.init, f.interactive, f.interactive && !f.detach
+	steps := []func() error{
+		func() error { return f.processFlags.apply(c) },
+		func() error { return f.containerFlags.apply(c) },
+		func() error { return f.keptFlags.apply(&r.base) },
+		func() error { return f.limitFlags.apply(c) },
+		func() error { return f.security(c) },
+		func() error { return f.networkFlags.apply(&r.base) },
+		f.healthFlags.check,
+		func() (err error) { r.base.Mounts, err = f.list(); return err },
+		func() error { return f.source(r) },
+		f.startFlags.check,
+	}
 	for _, step := range steps {
-		if err := step(r); err != nil {
+		if err := step(); err != nil {
 			return nil, err
 		}
 	}
+	r.base.Foreground = f.foreground(&r.base)
 	return r, nil
 }
 
-// names checks the container's name and what says where the image comes from.
-func (f *runFlags) names(r *runRequest) (err error) {
-	if f.name != "" && !validName(f.name) {
-		return fmt.Errorf("invalid container name %q: want letters, digits, _, . and -, the first a letter or digit", f.name)
-	}
-	if f.workdir != "" && !strings.HasPrefix(f.workdir, "/") {
-		return fmt.Errorf("invalid working directory %q: it must be an absolute path", f.workdir)
-	}
+// foreground reports whether the container is to end with the command: nothing
+// of it is looked at from elsewhere or afterwards.
+func (f *runFlags) foreground(o *run.ContainerOptions) bool {
+	return f.remove && !f.detach && f.name == "" && !(f.interactive && f.terminal) &&
+		f.logDriver == "" && len(f.logOptions) == 0 && !f.healthFlags.given &&
+		f.cidFile == "" && f.pidFile == "" && o.Timeout == 0
+}
+
+// source checks what says where the image comes from.
+func (f *runFlags) source(r *runRequest) (err error) {
 	if r.pull, err = parsePull(f.pull); err != nil {
 		return err
 	}
@@ -132,40 +156,30 @@ func (f *runFlags) names(r *runRequest) (err error) {
 			return fmt.Errorf("invalid platform %q: want OS/ARCH[/VARIANT], such as linux/arm64", f.platform)
 		}
 	}
-	if f.stopSignal != "" {
-		if r.base.StopSignal, err = run.ParseSignal(f.stopSignal); err != nil {
-			return err
+	return nil
+}
+
+// check looks at the flags once they are parsed.
+func (f *startFlags) check() error {
+	for _, s := range f.attach {
+		if !slices.Contains([]string{"stdin", "stdout", "stderr"}, strings.ToLower(s)) {
+			return fmt.Errorf("invalid --attach %q: valid streams are STDIN, STDOUT and STDERR", s)
 		}
+	}
+	switch {
+	case f.detach && len(f.attach) > 0:
+		return fmt.Errorf("conflicting options: cannot specify both --attach and --detach")
+	case f.wait && !f.detach:
+		return fmt.Errorf("--wait needs --detach as well")
+	case f.waitTimeout > 0 && !f.wait:
+		return fmt.Errorf("--wait-timeout needs --wait as well")
 	}
 	return nil
 }
 
-// validName reports whether docker would take name for a container.
-func validName(name string) bool {
-	for i, c := range []byte(name) {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && (i == 0 || !strings.ContainsRune("_.-", rune(c))) {
-			return false
-		}
-	}
-	return len(name) > 1
-}
-
-func (f *runFlags) networking(r *runRequest) error {
-	switch f.network {
-	case "", "default":
-		r.base.Network = "host"
-	case "host", "none":
-		r.base.Network = f.network
-	default:
-		return fmt.Errorf("network %q is not supported yet: use host or none", f.network)
-	}
-	return f.containerFlags.apply(&r.base)
-}
-
-func (f *runFlags) security(r *runRequest) error {
+func (f *runFlags) security(c *run.Config) error {
 	for _, opt := range f.securityOpt {
-		if err := r.base.ParseSecurityOpt(opt); err != nil {
+		if err := c.ParseSecurityOpt(opt); err != nil {
 			return fmt.Errorf("invalid --security-opt %q: %w", opt, err)
 		}
 	}
@@ -174,65 +188,56 @@ func (f *runFlags) security(r *runRequest) error {
 		if !found || name == "" {
 			return fmt.Errorf("invalid --sysctl %q: want NAME=VALUE", entry)
 		}
-		if r.base.Sysctl == nil {
-			r.base.Sysctl = make(map[string]string)
+		if c.Sysctl == nil {
+			c.Sysctl = make(map[string]string)
 		}
-		r.base.Sysctl[name] = value
+		c.Sysctl[name] = value
 	}
 	return nil
 }
 
-func (f *runFlags) allMounts(r *runRequest) error {
-	for _, s := range f.volumes {
-		m, err := parseVolume(s)
-		if err != nil {
-			return err
-		}
-		r.mounts = append(r.mounts, m)
+// options puts what was asked for over what the image says. Name is the image's
+// as it was given, or with --rootfs the directory; the image is the zero Image
+// then. What else the container should know comes as a warning.
+func (r *runRequest) options(image layers.Image, name string, command []string) (o run.ContainerOptions, warning string, err error) {
+	o = r.base
+	o.Mounts, o.Labels = slices.Clone(o.Mounts), maps.Clone(o.Labels)
+	o.Networks, o.Ports, o.Exposed = slices.Clone(o.Networks), slices.Clone(o.Ports), slices.Clone(o.Exposed)
+	if r.flags.rootfs {
+		o.Rootfs = name
+	} else {
+		o.Image, o.ImageID = name, image.ID
 	}
-	for _, s := range f.mounts {
-		m, err := parseMount(s)
-		if err != nil {
-			return err
-		}
-		r.mounts = append(r.mounts, m)
+	if err := r.flags.processFlags.finish(&o, image.Config, command); err != nil {
+		return o, "", err
 	}
-	for _, s := range f.tmpfs {
-		m, err := parseTmpfs(s)
-		if err != nil {
-			return err
-		}
-		r.mounts = append(r.mounts, mountRequest{Mount: m})
+	if o.Config.Env, err = r.env(image.Config.Config.Env); err != nil {
+		return o, "", err
 	}
-	for i, m := range r.mounts {
-		same := func(other mountRequest) bool { return other.Destination == m.Destination }
-		if slices.ContainsFunc(r.mounts[i+1:], same) {
-			return fmt.Errorf("duplicate mount point: %s", m.Destination)
+	for key, value := range image.Config.Config.Labels {
+		if _, given := o.Labels[key]; !given {
+			o.Labels[key] = value
 		}
 	}
-	return nil
+	o.Health = r.flags.healthFlags.config(image.Config.Config)
+	if o.Foreground {
+		o.Health = nil
+	}
+	addImageVolumes(&o, image.Config.Config.Volumes)
+	warning, err = r.flags.networkFlags.finish(&o, image.Config.Config)
+	if o.NetworkMode == "host" || o.NetworkMode == "none" {
+		o.Config.Network = o.NetworkMode
+	}
+	return o, warning, err
 }
 
-// config puts what was asked for over what the image says.
-func (r *runRequest) config(image dockerspec.DockerOCIImage, entrypoint *[]string, command []string) (*run.Config, error) {
-	from := run.FromImage(image)
-	c := r.base
-	c.Args = run.MergeCommand(image.Config, entrypoint, command)
-	if len(c.Args) == 0 {
-		return nil, withHint(errors.New("no command specified"), "The image names none: give one after the image.")
+// addImageVolumes adds an anonymous volume for each VOLUME of the image at which
+// nothing else is mounted.
+func addImageVolumes(o *run.ContainerOptions, volumes map[string]struct{}) {
+	for _, dest := range slices.Sorted(maps.Keys(volumes)) {
+		dest = path.Join("/", cmp.Or(dest, "/"))
+		if dest != "/" && !covers(o.Mounts, dest) {
+			o.Mounts = append(o.Mounts, run.ContainerMount{Type: "volume", Destination: dest})
+		}
 	}
-	if c.Dir == "" {
-		c.Dir = from.Dir
-	}
-	if c.User == "" {
-		c.User = from.User
-	}
-	if c.StopSignal == 0 {
-		c.StopSignal = from.StopSignal
-	}
-	var err error
-	if c.Env, err = r.env(from.Env); err != nil {
-		return nil, err
-	}
-	return &c, nil
 }

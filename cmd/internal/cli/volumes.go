@@ -5,15 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"path"
-	"slices"
+	"os"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"cooper/layers"
 	"cooper/run"
@@ -28,36 +24,22 @@ type volumes struct {
 	snapshots []*layers.Snapshot
 }
 
-// add puts the mounts asked for into config, and a volume for each of the
-// image's VOLUME paths that is not covered by one of them.
-func (v *volumes) add(ctx context.Context, config *run.Config, requests []mountRequest, paths map[string]struct{}) error {
-	covered := make(map[string]bool)
-	for _, m := range requests {
-		covered[path.Clean(m.Destination)] = true
-		if err := m.prepareSource(); err != nil {
-			return err
-		}
-		if m.anonymous {
+// add puts the mounts into config.
+func (v *volumes) add(ctx context.Context, config *run.Config, mounts []run.ContainerMount) error {
+	for _, m := range mounts {
+		switch {
+		case m.Type == "volume" && m.Name == "":
 			source, err := v.make(ctx, m.Destination)
 			if err != nil {
 				return err
 			}
 			m.Source, m.Options = source, append([]string{"rbind"}, m.Options...)
+		case m.MakeSource:
+			if err := os.MkdirAll(m.Source, 0o755); err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOTDIR) {
+				return err
+			}
 		}
-		config.Mounts = append(config.Mounts, m.Mount)
-	}
-	for _, dest := range slices.Sorted(maps.Keys(paths)) {
-		dest = path.Join("/", dest)
-		if covered[dest] || dest == "/" {
-			continue
-		}
-		source, err := v.make(ctx, dest)
-		if err != nil {
-			return err
-		}
-		config.Mounts = append(config.Mounts, specs.Mount{
-			Type: "bind", Source: source, Destination: dest, Options: []string{"rbind"},
-		})
+		config.Mounts = append(config.Mounts, m.Mount())
 	}
 	return nil
 }
