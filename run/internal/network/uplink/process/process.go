@@ -1,0 +1,174 @@
+// Package process is a user's network process: see package uplink.
+//
+// It has two threads of packets: out of the namespace through gVisor's network
+// stack (a library here: no sandbox), which ends each connection and each flow of
+// datagrams that containers begin, into a socket of the machine; and back. Nothing
+// is configured: whatever address a packet is for, the stack answers in its place,
+// if the machine's own connection succeeds. Connections into containers do not come
+// this way, see network's proxy.
+package process
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cooper/run/internal/network/uplink"
+)
+
+// idle is how long the process waits for the next user of the network.
+const idle = 10 * time.Second
+
+// Init turns this process into the network process, if it was executed as one, and
+// does not return then.
+func Init() {
+	dir := os.Getenv(uplink.Env)
+	if dir == "" {
+		return
+	}
+	os.Unsetenv(uplink.Env)
+	os.WriteFile("/proc/self/comm", []byte("cooper-network"), 0)
+	if err := serve(dir); err != nil {
+		fmt.Fprintf(os.Stderr, "network process: %v\n", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// server is the state of the process.
+type server struct {
+	listener  *net.UnixListener
+	lock      *os.File
+	dir       *os.File
+	namespace *os.File
+
+	mu    sync.Mutex
+	users int
+}
+
+func serve(dir string) error {
+	listener, err := net.FileListener(os.NewFile(uplink.ListenerFD, "listener"))
+	if err != nil {
+		return err
+	}
+	s := &server{listener: listener.(*net.UnixListener), lock: os.NewFile(uplink.LockFD, "lock")}
+	unix.CloseOnExec(uplink.LockFD)
+	if s.dir, err = os.Open(dir); err != nil {
+		return s.refuse(err)
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	go func() {
+		<-signals
+		s.unlink()
+		os.Exit(0)
+	}()
+	var l *link
+	if s.namespace, l, err = newNamespace(openDevice); err != nil {
+		return s.refuse(err)
+	}
+	if _, err := newStack(l); err != nil {
+		return s.refuse(err)
+	}
+	if err := leaveTree(dir); err != nil {
+		return s.refuse(err)
+	}
+	return s.loop()
+}
+
+// refuse tells the process that has started this one why there will be no network.
+func (s *server) refuse(reason error) error {
+	s.listener.SetDeadline(time.Now().Add(idle))
+	conn, err := s.listener.AcceptUnix()
+	if err != nil {
+		return errors.Join(reason, err)
+	}
+	defer conn.Close()
+	return errors.Join(reason, uplink.Answer(conn, nil, reason))
+}
+
+// leaveTree leaves the machine's directory tree for an empty one, so that no mount
+// is kept by this process, and nothing can be opened in it.
+func leaveTree(dir string) error {
+	for _, step := range []func() error{
+		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
+		func() error {
+			return unix.Mount("cooper", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=500,size=4k")
+		},
+		func() error { return unix.Chdir(dir) },
+		func() error { return unix.PivotRoot(".", ".") },
+		func() error { return unix.Unmount(".", unix.MNT_DETACH) },
+		func() error { return unix.Chdir("/") },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("leave the directory tree: %w", err)
+		}
+	}
+	return nil
+}
+
+// loop serves until nobody has used the network for a while.
+func (s *server) loop() error {
+	s.listener.SetDeadline(time.Now().Add(idle))
+	for {
+		conn, err := s.listener.AcceptUnix()
+		switch {
+		case err == nil:
+			s.join(conn)
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		case s.end():
+			return nil
+		}
+	}
+}
+
+// join makes a client a user until it closes the connection.
+func (s *server) join(conn *net.UnixConn) {
+	s.mu.Lock()
+	s.users++
+	s.listener.SetDeadline(time.Time{})
+	s.mu.Unlock()
+	go func() {
+		if err := uplink.Answer(conn, s.namespace, nil); err == nil {
+			conn.Read(make([]byte, 1)) // until it is closed
+		}
+		conn.Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.users--; s.users == 0 {
+			s.listener.SetDeadline(time.Now().Add(idle))
+		}
+	}()
+}
+
+// end reports whether the process may end, and takes its socket away then. Whoever
+// starts a network process holds the lock; one that comes meanwhile is a user.
+func (s *server) end() bool {
+	s.mu.Lock()
+	users := s.users
+	s.mu.Unlock()
+	if users > 0 {
+		return false
+	}
+	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		s.listener.SetDeadline(time.Now().Add(idle))
+		return false
+	}
+	s.listener.SetDeadline(time.Now().Add(10 * time.Millisecond))
+	if conn, err := s.listener.AcceptUnix(); err == nil {
+		s.join(conn)
+		unix.Flock(int(s.lock.Fd()), unix.LOCK_UN)
+		return false
+	}
+	s.unlink()
+	return true
+}
+
+func (s *server) unlink() { unix.Unlinkat(int(s.dir.Fd()), uplink.SocketName, 0) }
