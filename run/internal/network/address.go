@@ -1,7 +1,9 @@
 package network
 
 import (
+	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,7 +12,7 @@ import (
 
 // choose gives a an address, MAC and interface names. used are the places on all
 // networks of all other containers, own those that the container has already.
-func choose(id string, a Attachment, used []*lease, own []place) (place, error) {
+func choose(a Attachment, used []*lease, own []place) (place, error) {
 	p := place{Network: a.Network, Aliases: a.Aliases, IP: a.IP, IP6: a.IP6, MAC: a.MAC}
 	n := &a.Network
 	taken := map[netip.Addr]string{n.Gateway: "", n.Gateway6: ""}
@@ -38,7 +40,7 @@ func choose(id string, a Attachment, used []*lease, own []place) (place, error) 
 		return place{}, fmt.Errorf("invalid MAC address %q: want six bytes as 02:42:0a:57:00:02", p.MAC)
 	}
 	p.Interface = freeInterface(own)
-	p.Link = linkName(id, p.Interface)
+	p.Link = newLinkName()
 	return p, nil
 }
 
@@ -102,10 +104,12 @@ func freeInterface(own []place) string {
 // linkPrefix begins the names of our links on the host's side.
 const linkPrefix = "co"
 
-// linkName is the name of the host's end of a container's interface: at most 15
-// bytes, unique by 40 bits of the container's id.
-func linkName(id, iface string) string {
-	return linkPrefix + id[:min(10, len(id))] + strings.TrimPrefix(iface, "eth")
+// newLinkName is a name for the host's end of a container's interface. A container
+// that is started again does not wait until its former interface has gone.
+func newLinkName() string {
+	b := make([]byte, 5)
+	rand.Read(b) // never fails
+	return linkPrefix + hex.EncodeToString(b)
 }
 
 // offset returns the i-th address of p.
@@ -119,4 +123,11 @@ func offset(p netip.Prefix, i uint32) netip.Addr {
 	b := a.As16()
 	binary.BigEndian.PutUint32(b[12:], binary.BigEndian.Uint32(b[12:])+i)
 	return netip.AddrFrom16(b)
+}
+
+// isLinkName reports whether name can be one that newLinkName made.
+func isLinkName(name string) bool {
+	rest, ok := strings.CutPrefix(name, linkPrefix)
+	_, err := hex.DecodeString(rest)
+	return ok && err == nil && len(rest) == 10
 }

@@ -27,8 +27,10 @@ type runDir string
 // lease is what one container has been given.
 type lease struct {
 	ID, Name, Hostname string
-	Places             []place
-	Ports              []Port
+	// Rootless leases are for a user's bridges, not the machine's.
+	Rootless bool `json:",omitzero"`
+	Places   []place
+	Ports    []Port
 }
 
 // place is a container's place on one network.

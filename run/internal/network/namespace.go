@@ -12,21 +12,6 @@ import (
 // ownNamespace is the network namespace of the calling thread.
 const ownNamespace = "/proc/thread-self/ns/net"
 
-// newNamespace makes a network namespace. It lives as long as the file is open, or
-// a process or another file keeps it.
-func newNamespace() (*os.File, error) {
-	var ns *os.File
-	err := onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("make network namespace: %w", os.NewSyscallError("unshare", err))
-		}
-		var err error
-		ns, err = os.Open(ownNamespace)
-		return err
-	})
-	return ns, err
-}
-
 // within calls f in the network namespace ns, nil meaning the caller's own. The
 // sockets that f makes, and the files that it opens below /proc/sys/net, stay in
 // that namespace wherever they are used later.

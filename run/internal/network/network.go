@@ -112,6 +112,8 @@ type Result struct {
 	// host.docker.internal and --add-host NAME:host-gateway. The zero Addr
 	// means that the host cannot be reached.
 	HostGateway netip.Addr
+	// Warnings are for the user: what will not work, and what to do.
+	Warnings []string
 }
 
 // ErrPortInUse is wrapped by the error about a published port that somebody else

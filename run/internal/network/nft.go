@@ -17,6 +17,7 @@ import (
 //	bridges             the networks' bridges
 //	inner               bridges of internal networks
 //	pairs               each bridge with itself
+//	subnets4, 6         the networks' subnets
 //	anywhere4, 6        protocol and port -> container's address and port
 //	address4, 6         host address, protocol and port -> the same
 //
@@ -29,8 +30,8 @@ type table struct {
 	conn  *nftables.Conn
 	table *nftables.Table
 
-	bridges, inner, pairs                    *nftables.Set
-	anywhere4, anywhere6, address4, address6 *nftables.Set
+	bridges, inner, pairs, subnets4, subnets6 *nftables.Set
+	anywhere4, anywhere6, address4, address6  *nftables.Set
 }
 
 // openTable prepares to work on the table of namespace ns, nil meaning the caller's
@@ -59,6 +60,8 @@ func openTable(ns *os.File) (*table, error) {
 	t.bridges, t.inner = set("bridges", nftables.TypeIFName), set("inner", nftables.TypeIFName)
 	t.pairs = set("pairs", nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName))
 	t.pairs.Concatenation = true
+	t.subnets4, t.subnets6 = set("subnets4", nftables.TypeIPAddr), set("subnets6", nftables.TypeIP6Addr)
+	t.subnets4.Interval, t.subnets6.Interval = true, true
 	t.anywhere4, t.anywhere6 = mapping("anywhere4", to4, service), mapping("anywhere6", to6, service)
 	t.address4 = mapping("address4", to4, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
 	t.address6 = mapping("address6", to6, nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService)
@@ -66,7 +69,7 @@ func openTable(ns *os.File) (*table, error) {
 }
 
 func (t *table) sets() []*nftables.Set {
-	return []*nftables.Set{t.bridges, t.inner, t.pairs, t.anywhere4, t.anywhere6, t.address4, t.address6}
+	return []*nftables.Set{t.bridges, t.inner, t.pairs, t.subnets4, t.subnets6, t.anywhere4, t.anywhere6, t.address4, t.address6}
 }
 
 func (t *table) Close() error { return t.conn.CloseLasting() }
@@ -81,15 +84,16 @@ func (t *table) exists() (bool, error) {
 	return slices.ContainsFunc(tables, func(o *nftables.Table) bool { return o.Name == tableName }), nil
 }
 
-// make makes the table with what the leases need.
-func (t *table) make(leases []*lease) error {
+// make makes the table with what the leases need. localhost says whether the machine's
+// 127.0.0.1 can be led to containers.
+func (t *table) make(localhost bool, leases []*lease) error {
 	t.conn.AddTable(t.table)
 	for _, s := range t.sets() {
 		if err := t.conn.AddSet(s, nil); err != nil {
 			return fmt.Errorf("nft set %s: %w", s.Name, err)
 		}
 	}
-	t.addRules()
+	t.addRules(localhost)
 	seen := map[string]bool{}
 	for _, l := range leases {
 		for _, p := range l.Places {
@@ -98,7 +102,7 @@ func (t *table) make(leases []*lease) error {
 				t.addNetwork(&p.Network)
 			}
 		}
-		t.addPorts(l.Ports, l.target())
+		t.gatherPorts(l.Ports, l.target())
 	}
 	return t.flush("make nft table cooper")
 }
@@ -123,28 +127,64 @@ func (t *table) flush(what string) error {
 
 // addNetwork gathers the elements of a network.
 func (t *table) addNetwork(n *Network) {
-	for s, e := range t.networkElements(n) {
-		t.conn.SetAddElements(s, e) // fails for anonymous sets only
+	for _, e := range t.networkElements(n) {
+		t.conn.SetAddElements(e.set, e.elements) // fails for anonymous sets only
 	}
 }
 
-// removeNetwork gathers the removal of a network's elements.
-func (t *table) removeNetwork(n *Network) {
-	for s, e := range t.networkElements(n) {
-		t.conn.SetDeleteElements(s, e) // likewise
-	}
+// removeNetwork removes the elements of a network. It is no error when they are not
+// there.
+func (t *table) removeNetwork(n *Network) error {
+	return t.removeElements(t.networkElements(n))
 }
 
-func (t *table) networkElements(n *Network) map[*nftables.Set][]nftables.SetElement {
+func (t *table) networkElements(n *Network) []element {
 	name := ifname(n.Bridge)
-	elements := map[*nftables.Set][]nftables.SetElement{
-		t.bridges: {{Key: name}},
-		t.pairs:   {{Key: append(slices.Clone(name), name...)}},
+	all := []element{
+		{t.bridges, []nftables.SetElement{{Key: name}}},
+		{t.pairs, []nftables.SetElement{{Key: append(slices.Clone(name), name...)}}},
 	}
 	if n.Internal {
-		elements[t.inner] = []nftables.SetElement{{Key: name}}
+		all = append(all, element{t.inner, []nftables.SetElement{{Key: name}}})
 	}
-	return elements
+	for s, p := range map[*nftables.Set]netip.Prefix{t.subnets4: n.Subnet, t.subnets6: n.Subnet6} {
+		if p.IsValid() {
+			all = append(all, element{s, []nftables.SetElement{
+				{Key: p.Masked().Addr().AsSlice()},
+				{Key: lastAddress(p).Next().AsSlice(), IntervalEnd: true},
+			}})
+		}
+	}
+	return all
+}
+
+// element is an element, or the two ends of an interval, and the set it is in.
+type element struct {
+	set      *nftables.Set
+	elements []nftables.SetElement
+}
+
+// removeElements removes those elements that are there.
+func (t *table) removeElements(all []element) error {
+	if len(all) == 0 {
+		return nil
+	}
+	for _, e := range all {
+		t.conn.SetDeleteElements(e.set, e.elements) // fails for anonymous sets only
+	}
+	err := t.flush("remove from nft table")
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	if len(all) == 1 {
+		return nil
+	}
+	// The kernel does all or nothing: one by one then.
+	var errs []error
+	for _, e := range all {
+		errs = append(errs, t.removeElements([]element{e}))
+	}
+	return errors.Join(errs...)
 }
 
 // ifname is an interface's name as nft compares it.
@@ -154,22 +194,43 @@ func ifname(name string) []byte {
 	return b
 }
 
-// addPorts gathers the elements that lead ports to a container.
-func (t *table) addPorts(ports []Port, to target) {
+// addPorts leads ports to a container.
+func (t *table) addPorts(ports []Port, to target) error {
+	t.gatherPorts(ports, to)
+	err := t.flush("publish ports")
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	// Some key leads elsewhere. Who can take a tcp or udp port knows that
+	// nobody has it: a killed monitor's container had.
+	stale := slices.DeleteFunc(slices.Clone(ports), func(p Port) bool { return p.Protocol == "sctp" })
+	if err := t.removePorts(stale, to); err != nil {
+		return err
+	}
+	t.gatherPorts(ports, to)
+	err = t.flush("publish ports")
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("publish sctp port: %w", ErrPortInUse)
+	}
+	return err
+}
+
+// gatherPorts gathers the elements that lead ports to a container.
+func (t *table) gatherPorts(ports []Port, to target) {
 	for _, p := range ports {
-		for s, e := range t.portElements(p, to) {
-			t.conn.SetAddElements(s, []nftables.SetElement{e}) // fails for anonymous sets only
+		for _, e := range t.portElements(p, to) {
+			t.conn.SetAddElements(e.set, e.elements) // fails for anonymous sets only
 		}
 	}
 }
 
-// removePorts gathers their removal.
-func (t *table) removePorts(ports []Port, to target) {
+// removePorts ends what addPorts does. It is no error when it has ended.
+func (t *table) removePorts(ports []Port, to target) error {
+	var all []element
 	for _, p := range ports {
-		for s, e := range t.portElements(p, to) {
-			t.conn.SetDeleteElements(s, []nftables.SetElement{e}) // likewise
-		}
+		all = append(all, t.portElements(p, to)...)
 	}
+	return t.removeElements(all)
 }
 
 // protocols are the numbers of those that can be published.
@@ -177,13 +238,13 @@ var protocols = map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP
 
 // portElements returns what leads p to the container: at most one element for IPv4
 // and one for IPv6. What has none, IPv6 to a container without it, is proxied.
-func (t *table) portElements(p Port, to target) map[*nftables.Set]nftables.SetElement {
-	elements := map[*nftables.Set]nftables.SetElement{}
+func (t *table) portElements(p Port, to target) []element {
+	var all []element
 	key := append(field([]byte{protocols[p.Protocol]}), field(bigEndian(p.HostPort))...)
 	add := func(s *nftables.Set, a netip.Addr, host ...byte) {
 		if a.IsValid() {
 			value := append(a.AsSlice(), field(bigEndian(p.ContainerPort))...)
-			elements[s] = nftables.SetElement{Key: append(host, key...), Val: value}
+			all = append(all, element{s, []nftables.SetElement{{Key: append(host, key...), Val: value}}})
 		}
 	}
 	host := p.HostIP.Unmap()
@@ -200,7 +261,7 @@ func (t *table) portElements(p Port, to target) map[*nftables.Set]nftables.SetEl
 	default:
 		add(t.address6, to.IP6, host.AsSlice()...)
 	}
-	return elements
+	return all
 }
 
 // field pads a part of a concatenated key to whole registers.

@@ -39,17 +39,19 @@ import (
 //	chain postrouting {
 //		type nat hook postrouting priority srcnat
 //		iifname @bridges oifname != @bridges masquerade
-//		iifname @bridges ct status dnat masquerade
+//		oifname @bridges ct status dnat ip saddr @subnets4 masquerade, the same for ip6
 //		oifname @bridges ip saddr 127.0.0.0/8 masquerade
 //	}
 //
 // Networks are kept apart by the forward chain, which also keeps strangers from
 // ports that are not published. A published port may be reached from everywhere,
 // other networks and the container itself included; so that the answer comes back
-// through the host, such connections are masqueraded. The machine's 127.0.0.1 is
+// through the host, connections of containers to it are masqueraded. (Their interface
+// is not known there when br_netfilter has the bridge call these chains.) The machine's 127.0.0.1 is
 // forwarded to containers (route_localnet is set on their bridges), which must not
-// work in the other direction, nor for the machine's neighbours.
-func (t *table) addRules() {
+// work in the other direction, nor for the machine's neighbours. Where that could not
+// be set output leaves 127.0.0.0/8 alone too.
+func (t *table) addRules(localhost bool) {
 	t.addForward()
 	published := t.chain("published")
 	for _, f := range []family{ip4, ip6} {
@@ -64,13 +66,17 @@ func (t *table) addRules() {
 	t.rule(prerouting, isFamily(ip4), loopback(destination(ip4, 1)), verdict(expr.VerdictReturn))
 	t.rule(prerouting, toThisHost(), jump(published))
 	output := t.base("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	if !localhost {
+		t.rule(output, isFamily(ip4), loopback(destination(ip4, 1)), verdict(expr.VerdictReturn))
+	}
 	t.rule(output, toThisHost(), jump(published))
 
 	postrouting := t.base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	masquerade := exprs{&expr.Masq{}}
 	t.rule(postrouting, from(t.bridges), notTo(t.bridges), masquerade)
-	t.rule(postrouting, from(t.bridges), isDNAT(), masquerade)
-	t.rule(postrouting, to(t.bridges), isFamily(ip4), loopback(source4()), masquerade)
+	t.rule(postrouting, to(t.bridges), isDNAT(), isFamily(ip4), source(ip4), in(t.subnets4), masquerade)
+	t.rule(postrouting, to(t.bridges), isDNAT(), isFamily(ip6), source(ip6), in(t.subnets6), masquerade)
+	t.rule(postrouting, to(t.bridges), isFamily(ip4), loopback(source(ip4)), masquerade)
 }
 
 func (t *table) addForward() {
@@ -163,9 +169,17 @@ func destination(f family, register uint32) exprs {
 	return exprs{&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 16}}
 }
 
-// source4 loads the IPv4 address that the packet comes from.
-func source4() exprs {
-	return exprs{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}}
+// source loads the address that the packet comes from.
+func source(f family) exprs {
+	if f == ip4 {
+		return exprs{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}}
+	}
+	return exprs{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 16}}
+}
+
+// in matches what was loaded if it is in s.
+func in(s *nftables.Set) exprs {
+	return exprs{&expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID}}
 }
 
 // loopback matches a loaded IPv4 address in 127.0.0.0/8.

@@ -2,18 +2,31 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Sandbox is a container's network namespace. Its methods may be called
 // concurrently.
 type Sandbox struct {
-	ns *os.File
+	request Request
+	dir     runDir
+	// own is the lock of the lease.
+	own   *os.File
+	in    *inside
+	out   outside
+	names *nameServer
+	// change is held by Connect and Disconnect.
+	change sync.Mutex
 
-	mu     sync.Mutex
-	result Result
+	mu       sync.Mutex
+	lease    *lease
+	warnings []string
 }
 
 // Setup makes the network namespace that r asks for, connected and with its ports
@@ -22,50 +35,266 @@ type Sandbox struct {
 // that keep the host's ports.
 //
 // The error about a host port that is taken wraps ErrPortInUse. After an error
-// nothing is left.
+// nothing is left but bridges that nobody uses: see Linger.
 func Setup(ctx context.Context, r Request) (*Sandbox, error) {
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
+	s := &Sandbox{request: r, dir: runDir(r.RunDir), lease: &lease{ID: r.ID, Name: r.Name, Hostname: r.Hostname, Rootless: r.Rootless}}
+	if err := s.setup(ctx); err != nil {
+		return nil, fmt.Errorf("container network: %w", errors.Join(err, s.Close()))
 	}
-	ns, err := newNamespace()
+	return s, nil
+}
+
+// setup makes the namespace and what it is connected to side by side.
+func (s *Sandbox) setup(ctx context.Context) error {
+	made := make(chan error, 1)
+	go func() { made <- s.makeInside() }()
+	var g *ground
+	var bridges []bridge
+	err := context.Cause(ctx)
+	if err == nil && len(s.request.Attachments) > 0 {
+		g, bridges, err = s.connectable(ctx)
+	}
+	if g != nil {
+		defer g.Close()
+	}
+	if err := errors.Join(err, <-made); err != nil {
+		return err
+	}
+	for i := range bridges {
+		if err := s.in.plug(g, bridges[i], &s.lease.Places[i]); err != nil {
+			return err
+		}
+	}
+	if err := s.routeOut(); err != nil {
+		return err
+	}
+	return s.publish(ctx)
+}
+
+// makeInside makes the namespace with its name server.
+func (s *Sandbox) makeInside() (err error) {
+	if s.in, err = newInside(); err != nil || len(s.request.Attachments) == 0 {
+		return err
+	}
+	s.names, err = startNameServer(s.in.ns, &names{dir: s.dir, own: s.leased}, &relay{servers: upstream(&s.request)})
+	return err
+}
+
+// connectable opens the outside, and has a lease and bridges for all attachments.
+func (s *Sandbox) connectable(ctx context.Context) (g *ground, all []bridge, err error) {
+	if s.out, err = openOutside(ctx, &s.request); err != nil {
+		return nil, nil, err
+	}
+	if g, err = openGround(s.out.Namespace()); err != nil {
+		return nil, nil, err
+	}
+	lock, err := s.dir.lock()
+	if err != nil {
+		return g, nil, err
+	}
+	defer lock.Close()
+	if s.own, err = lockedFile(s.dir.lockFile(s.request.ID), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return g, nil, fmt.Errorf("network lease of container %s: %w", s.request.ID, err)
+	}
+	if s.out.Namespace() == nil {
+		if err := os.WriteFile(s.dir.machineFile(), nil, 0o600); err != nil {
+			return g, nil, err
+		}
+	}
+	for _, a := range s.request.Attachments {
+		b, err := s.join(g, a)
+		if err != nil {
+			return g, nil, err
+		}
+		all = append(all, b)
+	}
+	return g, all, nil
+}
+
+// join leases a place on a network and makes the network's bridge. The directory's
+// lock is held.
+func (s *Sandbox) join(g *ground, a Attachment) (bridge, error) {
+	others, err := s.dir.reclaim(g, s.lease.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &Sandbox{ns: ns, result: Result{Networks: map[string]Status{}}}, nil
+	p, err := choose(a, others, s.lease.Places)
+	if err != nil {
+		return nil, err
+	}
+	l := *s.lease
+	l.Places = append(slices.Clone(l.Places), p)
+	if err := s.dir.write(&l); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.lease = &l
+	s.mu.Unlock()
+	b, warnings, err := g.prepare(&p.Network, append(others, &l))
+	s.warnings = append(s.warnings, warnings...)
+	return b, err
+}
+
+// routeOut makes the first network that has a way out the default route.
+func (s *Sandbox) routeOut() error {
+	for i := range s.lease.Places {
+		if p := &s.lease.Places[i]; !p.Network.Internal {
+			return s.in.route(p)
+		}
+	}
+	return nil
+}
+
+// publish publishes the ports that were asked for, and writes down which.
+func (s *Sandbox) publish(ctx context.Context) error {
+	if len(s.request.Ports) == 0 || s.out == nil {
+		return nil
+	}
+	ports, err := s.out.Publish(ctx, s.request.Ports, s.lease.target())
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := *s.lease
+	l.Ports = ports
+	s.lease = &l
+	return s.dir.write(&l)
 }
 
 // Path is the namespace's path for other processes, as long as this one lives and
 // the Sandbox is not closed.
 func (s *Sandbox) Path() string {
-	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.ns.Fd())
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.in.ns.Fd())
 }
 
 // Result says which addresses and ports the container has.
 func (s *Sandbox) Result() Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.result
+	r := Result{Networks: map[string]Status{}, Ports: s.lease.Ports, Warnings: s.warnings}
+	for i := range s.lease.Places {
+		p := &s.lease.Places[i]
+		r.Networks[p.Network.Name] = p.status()
+		if !r.HostGateway.IsValid() && !p.Network.Internal {
+			r.HostGateway = s.out.HostGateway(p.Network.Gateway)
+		}
+	}
+	if len(s.lease.Places) > 0 {
+		r.Nameservers = []string{nameServerAddress.String()}
+		r.Search, r.Options = resolver(&s.request)
+	}
+	return r
 }
 
 // Connect puts the running container on one more network.
-func (s *Sandbox) Connect(ctx context.Context, a Attachment) error {
-	return context.Cause(ctx)
+func (s *Sandbox) Connect(ctx context.Context, a Attachment) (err error) {
+	s.change.Lock()
+	defer s.change.Unlock()
+	if slices.ContainsFunc(s.places(), func(p place) bool { return p.Network.ID == a.Network.ID }) {
+		return fmt.Errorf("container is on network %s already", a.Network.Name)
+	}
+	if s.out == nil {
+		return fmt.Errorf("container was started without a network: it cannot be connected to %s", a.Network.Name)
+	}
+	g, err := openGround(s.out.Namespace())
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	lock, err := s.dir.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	b, err := s.join(g, a)
+	if err != nil {
+		return err
+	}
+	places := s.places()
+	if err := s.in.plug(g, b, &places[len(places)-1]); err != nil {
+		return errors.Join(err, s.leave(places[:len(places)-1]))
+	}
+	return s.routeOut()
 }
 
-// Disconnect takes the container off the network of that name.
+// Disconnect takes the container off the network of that name. Published ports that
+// led to it lead to another of the container's networks then.
 func (s *Sandbox) Disconnect(ctx context.Context, name string) error {
-	return context.Cause(ctx)
+	s.change.Lock()
+	defer s.change.Unlock()
+	places := s.places()
+	i := slices.IndexFunc(places, func(p place) bool { return p.Network.Name == name })
+	if i < 0 {
+		return fmt.Errorf("container is not on network %s", name)
+	}
+	before := s.lease.target()
+	g, err := openGround(s.out.Namespace())
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	lock, err := s.dir.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := g.unplug(places[i].Link); err != nil {
+		return err
+	}
+	if err := s.leave(slices.Delete(places, i, i+1)); err != nil {
+		return err
+	}
+	if err := s.routeOut(); err != nil || len(s.lease.Ports) == 0 || s.lease.target() == before {
+		return err
+	}
+	s.request.Ports = s.lease.Ports
+	if err := s.out.Withdraw(); err != nil || len(s.lease.Places) == 0 {
+		return err
+	}
+	return s.publish(ctx)
 }
 
-// Close takes back what Setup and Connect made, and removes bridges and nft table
-// if this was the last container. It can take some milliseconds: the container's
-// end should be reported before.
+// leased returns the container's lease, which is not changed any more.
+func (s *Sandbox) leased() *lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lease
+}
+
+// places returns a copy of the container's places.
+func (s *Sandbox) places() []place {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.lease.Places)
+}
+
+// leave writes down that the container has only these places.
+func (s *Sandbox) leave(places []place) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := *s.lease
+	l.Places = places
+	s.lease = &l
+	return s.dir.write(&l)
+}
+
+// Close takes back what Setup and Connect made for this container alone; its
+// interfaces end with the namespace. Bridges stay for the next container: see
+// Linger.
 func (s *Sandbox) Close() error {
-	return s.ns.Close()
-}
-
-// Clean removes what the container of that id has left after its monitor was
-// killed. It is no error when nothing is there.
-func Clean(runDir, id string) error {
-	return nil
+	var errs []error
+	if s.names != nil {
+		errs = append(errs, s.names.Close())
+	}
+	if s.out != nil {
+		errs = append(errs, s.out.Close())
+	}
+	if s.in != nil {
+		errs = append(errs, s.in.Close())
+	}
+	if s.own != nil {
+		errs = append(errs, s.dir.forget(s.lease.ID), s.own.Close())
+	}
+	return errors.Join(errs...)
 }

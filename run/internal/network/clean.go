@@ -1,0 +1,146 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lingering is how long bridges stay when the last container has gone.
+const lingering = time.Second
+
+// Linger removes bridges and the nft table when nobody has used them for a second. A
+// monitor calls it last, after its container's end has been reported: to make and
+// remove a bridge takes longer than to start a container, and where one ends the
+// next often starts. One process does it for all, the others return at once.
+func Linger(ctx context.Context, directory string) error {
+	d := runDir(directory)
+	if !d.isMachine() {
+		return nil
+	}
+	f, err := lockedFile(filepath.Join(directory, "linger"), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(lingering):
+	}
+	f.Close() // before looking: who ends from now on looks again
+	return d.sweep()
+}
+
+// Clean removes what the container of that id has left after its monitor was killed,
+// and at once all that nobody uses any more. It is no error when nothing is there.
+func Clean(directory, id string) error {
+	d := runDir(directory)
+	if d.alive(id) {
+		return nil
+	}
+	if d.isMachine() {
+		return d.sweep()
+	}
+	return d.forget(id)
+}
+
+// machineFile says that a directory's leases are of the machine's own namespace:
+// commands may clean that up. A user's bridges end with the user's network process.
+func (d runDir) machineFile() string { return filepath.Join(string(d), "machine") }
+
+func (d runDir) isMachine() bool {
+	_, err := os.Stat(d.machineFile())
+	return err == nil
+}
+
+// sweep removes what nobody uses: leases of killed monitors, interfaces without a
+// lease, bridges without containers and, with the last of them, the nft table.
+func (d runDir) sweep() error {
+	lock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	g, err := openGround(nil)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	leases, err := d.reclaim(g, "")
+	if err != nil {
+		return err
+	}
+	errs := []error{g.sweep(leases)}
+	if len(leases) == 0 {
+		errs = append(errs, g.table.remove(), os.Remove(d.machineFile()))
+	}
+	return errors.Join(errs...)
+}
+
+// sweep removes interfaces that no lease has.
+func (g *ground) sweep(leases []*lease) error {
+	links, err := g.links.LinkList()
+	if err != nil {
+		return err
+	}
+	used := bridgesOf(leases)
+	for _, l := range leases {
+		for _, p := range l.Places {
+			used[p.Link] = true
+		}
+	}
+	var errs []error
+	for _, link := range links {
+		switch name := link.Attrs().Name; {
+		case used[name]:
+		case isOurs(link):
+			errs = append(errs, g.removeBridge(link))
+		case link.Type() == "veth" && isLinkName(name):
+			errs = append(errs, g.unplug(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reclaim takes back the leases whose processes have died, but for the one of id,
+// and returns the others. The directory's lock is held.
+func (d runDir) reclaim(g *ground, id string) ([]*lease, error) {
+	leases, err := d.list()
+	if err != nil {
+		return nil, err
+	}
+	var others []*lease
+	for _, l := range leases {
+		switch {
+		case l.ID == id:
+		case d.alive(l.ID):
+			others = append(others, l)
+		default:
+			if err := g.reclaim(l); err != nil {
+				return nil, err
+			}
+			if err := d.forget(l.ID); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return others, nil
+}
+
+// reclaim removes what a killed monitor's container has in the bridges' namespace.
+func (g *ground) reclaim(l *lease) error {
+	var errs []error
+	for _, p := range l.Places {
+		errs = append(errs, g.unplug(p.Link))
+	}
+	if !l.Rootless {
+		errs = append(errs, unlead(l.Ports, l.target()))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,137 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// inside is a container's network namespace.
+type inside struct {
+	ns    *os.File
+	links *netlink.Handle
+}
+
+// newInside makes a network namespace with the loopback interface up. Interfaces
+// that are put there have no IPv6 unless they are given addresses.
+func newInside() (*inside, error) {
+	in := new(inside)
+	err := onThread(func() (err error) {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make network namespace: %w", os.NewSyscallError("unshare", err))
+		}
+		if in.ns, err = os.Open(ownNamespace); err != nil {
+			return err
+		}
+		if in.links, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+			return fmt.Errorf("open netlink: %w", err)
+		}
+		_ = setSysctl("ipv6/conf/default/disable_ipv6", "1") // there may be no IPv6
+		// Bridges learn where a MAC address is that was elsewhere just now.
+		if err := setSysctl("ipv4/conf/default/arp_notify", "1"); err != nil {
+			return err
+		}
+		lo := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: 1}}
+		return in.links.LinkSetUp(lo)
+	})
+	if err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	return in, nil
+}
+
+// Close lets go of the namespace.
+func (in *inside) Close() error {
+	if in.links != nil {
+		in.links.Close()
+	}
+	if in.ns == nil {
+		return nil
+	}
+	return in.ns.Close()
+}
+
+// plug connects the namespace with a bridge as p says.
+func (in *inside) plug(g *ground, b bridge, p *place) error {
+	mac, err := net.ParseMAC(p.MAC)
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.MasterIndex, attrs.Flags = p.Link, b.Attrs().MTU, b.Attrs().Index, net.FlagUp
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: p.Interface, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(in.ns.Fd())}
+	if err := g.links.LinkAdd(veth); err != nil {
+		return fmt.Errorf("connect to bridge %s: %w", p.Network.Bridge, err)
+	}
+	err = in.configure(p)
+	if err == nil && g.bridgesCallChains() {
+		// Then a published port is led to the container before its packet is
+		// routed, and its own packets go back by the port they came from.
+		err = g.links.LinkSetHairpin(veth, true)
+	}
+	if err != nil {
+		return errors.Join(err, g.links.LinkDel(veth))
+	}
+	return nil
+}
+
+// bridgesCallChains reports whether packets that bridges hand on pass the chains of
+// nft: that is so where the module br_netfilter is loaded.
+func (g *ground) bridgesCallChains() bool {
+	var b []byte
+	err := within(g.ns, func() (err error) {
+		b, err = os.ReadFile(sysctlDir + "bridge/bridge-nf-call-iptables")
+		return err
+	})
+	return err == nil && strings.TrimSpace(string(b)) == "1"
+}
+
+// configure sets the container's end up.
+func (in *inside) configure(p *place) error {
+	link, err := in.links.LinkByName(p.Interface)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", p.Interface, err)
+	}
+	if p.IP6.IsValid() {
+		if err := within(in.ns, func() error { return setSysctl("ipv6/conf/"+p.Interface+"/disable_ipv6", "0") }); err != nil {
+			return err
+		}
+	}
+	s := p.status()
+	for _, a := range []netip.Prefix{s.IP, s.IP6} {
+		if !a.IsValid() {
+			continue
+		}
+		if err := addAddress(in.links, link, a); err != nil {
+			return err
+		}
+	}
+	if err := in.links.LinkSetUp(link); err != nil {
+		return fmt.Errorf("interface %s: %w", p.Interface, err)
+	}
+	return nil
+}
+
+// route makes p's network the way to everywhere else.
+func (in *inside) route(p *place) error {
+	link, err := in.links.LinkByName(p.Interface)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", p.Interface, err)
+	}
+	for _, gateway := range []netip.Addr{p.Network.Gateway, p.Network.Gateway6} {
+		if !gateway.IsValid() {
+			continue
+		}
+		err := in.links.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gateway.AsSlice()})
+		if err != nil {
+			return fmt.Errorf("default route by %s: %w", gateway, err)
+		}
+	}
+	return nil
+}
