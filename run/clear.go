@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cooper/run/internal/network"
 )
 
 // clearTime bounds the wait for killed processes to be gone.
@@ -24,7 +26,7 @@ func (c *Container) clear(st *State) error {
 	for _, dir := range st.Cgroups {
 		errs = append(errs, removeCgroup(dir))
 	}
-	errs = append(errs, c.removeRunDir())
+	errs = append(errs, network.Clean(networkDir(), c.id), c.removeRunDir())
 	if err := errors.Join(errs...); err != nil {
 		return c.fail("clear away what is left", err)
 	}

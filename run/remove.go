@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"cooper/run/internal/life"
 )
 
 // ErrRunning is wrapped by the error of what needs a container that does not run.
@@ -74,9 +77,20 @@ func (c *Container) lockToRemove(ctx context.Context, o RemoveOptions) (*os.File
 	}
 }
 
-// end ends a container at once, by its monitor's end: it takes the container with
-// it.
-func (c *Container) end(_ context.Context, st State) error {
+// end ends a container at once. A monitor that does not do so is ended itself, and
+// takes the container with it.
+func (c *Container) end(ctx context.Context, st State) error {
+	asked, cancel := context.WithTimeout(ctx, clearTime)
+	defer cancel()
+	err := c.tell(asked, life.KindStop, life.Stop{Signal: int(syscall.SIGKILL)})
+	if err == nil || errors.Is(err, ErrNoContainer) {
+		return err
+	}
+	return c.killMonitor(st)
+}
+
+// killMonitor kills the monitor, if it is still the one of that state.
+func (c *Container) killMonitor(st State) error {
 	fd, err := unix.PidfdOpen(st.MonitorPID, 0)
 	if err == unix.ESRCH {
 		return nil
@@ -85,8 +99,8 @@ func (c *Container) end(_ context.Context, st State) error {
 		return c.fail("kill the monitor", err)
 	}
 	defer unix.Close(fd)
-	// It is still the monitor: the lock is held, and by the same.
-	if now, err := c.readState(); err != nil || now.MonitorPID != st.MonitorPID {
+	// It is the same, and holds the lock.
+	if now, err := c.readState(); err != nil || now.MonitorPID != st.MonitorPID || !now.Alive() {
 		return err
 	}
 	if locked, err := c.locked(); err != nil || !locked {
