@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cooper/layers"
 	"cooper/run/internal/life"
 	"cooper/run/internal/spawn"
 	"cooper/run/internal/wire"
@@ -128,6 +129,10 @@ func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err err
 		return nil, err
 	}
 	s.open(process.Conn, process)
+	if err := layers.KeepUserNamespace(process.Cmd.Process.Pid); err != nil {
+		s.close()
+		return nil, err
+	}
 	if err := s.conn.Send(life.KindStart, req, files...); err != nil {
 		s.close()
 		return nil, fmt.Errorf("container monitor: %w", err)
@@ -183,7 +188,7 @@ func (c *Container) request() (*life.Request, []*os.File, error) {
 	}
 	maps.Copy(req.Attributes, o.Labels)
 	if o.AutoRemove && !o.Foreground {
-		req.Remover, req.Environment = o.Program, os.Environ()
+		req.Remover, req.Environment = append(slices.Clone(o.Program), c.id), os.Environ()
 	}
 	if err := c.joinOthers(&conf); err != nil {
 		return nil, nil, err

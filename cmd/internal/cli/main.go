@@ -18,12 +18,17 @@ func Main(c Constructor) {
 		// often makes short ones a tenth faster.
 		debug.SetGCPercent(400)
 	}
-	os.Exit(Execute(context.Background(), NewEnv(), c, os.Args[1:]))
+	args := os.Args[1:]
+	if len(args) > 0 && args[0] == removerName {
+		c, args = newRemover, args[1:]
+	}
+	os.Exit(Execute(context.Background(), NewEnv(), c, args))
 }
 
 // Execute runs a command, prints its error and returns its exit status.
 func Execute(ctx context.Context, e *Env, c Constructor, args []string) int {
 	root := c(e)
+	e.args = args
 	root.SetArgs(args)
 	root.SetIn(e.Stdin)
 	root.SetOut(e.Stdout)
