@@ -21,6 +21,8 @@ type Env struct {
 	// executed anew.
 	stay bool
 
+	// args is the command line without the program's name.
+	args    []string
 	options layers.Options
 	store   *layers.Store
 }
