@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -74,6 +75,8 @@ func (cs *Containers) CreateVolume(name string, o VolumeOptions) (Volume, error)
 	v := Volume{Name: name, Created: time.Now(), Driver: "local", Labels: o.Labels, Options: o.Options}
 	if name == "" {
 		v.Name, v.Anonymous = newContainerID(), true
+		v.Labels = map[string]string{anonymousLabel: ""}
+		maps.Copy(v.Labels, o.Labels)
 	}
 	if err := CheckVolumeName(v.Name); err != nil {
 		return Volume{}, fmt.Errorf("create %s: %w", v.Name, err)
@@ -367,15 +370,6 @@ func (cs *Containers) lockedVolumes(how int, f func() error) error {
 		return fmt.Errorf("lock volumes: %w", err)
 	}
 	return f()
-}
-
-// Label returns a label's value, and whether there is one.
-func (v Volume) Label(key string) (value string, ok bool) {
-	if key == anonymousLabel && v.Anonymous {
-		return "", true
-	}
-	value, ok = v.Labels[key]
-	return value, ok
 }
 
 // source is what is mounted for the volume, and the type and options for it.

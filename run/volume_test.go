@@ -67,7 +67,7 @@ func TestVolumes(t *testing.T) {
 		t.Errorf("CreateVolume again: %v (-want +got):\n%s", err, diff)
 	}
 	anonymous, err := cs.CreateVolume("", VolumeOptions{})
-	if _, labelled := anonymous.Label(anonymousLabel); err != nil || !anonymous.Anonymous || len(anonymous.Name) != 64 || !labelled {
+	if _, labelled := anonymous.Labels[anonymousLabel]; err != nil || !anonymous.Anonymous || len(anonymous.Name) != 64 || !labelled {
 		t.Errorf("CreateVolume of an anonymous volume = %+v, %v", anonymous, err)
 	}
 	if got := volumeNames(t, cs); len(got) != 2 || !slices.Contains(got, "data") {

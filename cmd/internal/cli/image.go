@@ -61,7 +61,11 @@ build cache uses stay.`,
 		Args:                  exactArgs(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !force {
-				if ok, err := e.confirmPrune(all); err != nil || !ok {
+				what := "all dangling images"
+				if all {
+					what = "all images without at least one container associated to them"
+				}
+				if ok, err := e.confirm(what); err != nil || !ok {
 					return err
 				}
 			}
@@ -74,12 +78,8 @@ build cache uses stay.`,
 	return cmd
 }
 
-// confirmPrune asks, as docker does; no answer is no.
-func (e *Env) confirmPrune(all bool) (bool, error) {
-	what := "all dangling images"
-	if all {
-		what = "all images without at least one container associated to them"
-	}
+// confirm asks whether what is to be removed, as docker does; no answer is no.
+func (e *Env) confirm(what string) (bool, error) {
 	fmt.Fprintf(e.Stdout, "WARNING! This will remove %s.\nAre you sure you want to continue? [y/N] ", what)
 	line, err := bufio.NewReader(e.Stdin).ReadString('\n')
 	if err != nil && err != io.EOF {

@@ -29,7 +29,7 @@ func newInspect(e *Env, kind string) *cobra.Command {
 	var size bool
 	cmd := &cobra.Command{
 		Use:                   "inspect [OPTIONS] NAME [NAME...]",
-		Short:                 "Show all that is known of a container or image, as JSON",
+		Short:                 "Show all that is known of a container, image or volume, as JSON",
 		Example:               inspectExample,
 		DisableFlagsInUseLine: true,
 		Args:                  minArgs(1, statusError),
@@ -40,7 +40,7 @@ func newInspect(e *Env, kind string) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVarP(&format, "format", "f", "", "Print json, or a Go `TEMPLATE` for each")
 	if kind == "" {
-		fs.StringVar(&kind, "type", "", "Inspect only things of this `TYPE`: container or image")
+		fs.StringVar(&kind, "type", "", "Inspect only things of this `TYPE`: container, image or volume")
 	}
 	if kind != "image" {
 		fs.BoolVarP(&size, "size", "s", false, "Measure how much containers wrote")
@@ -96,7 +96,7 @@ type inspector struct {
 
 // inspectors are those of all kinds, in the order in which names are looked up.
 func (e *Env) inspectors() []inspector {
-	return []inspector{{"container", e.inspectContainer}, {"image", e.inspectImage}}
+	return []inspector{{"container", e.inspectContainer}, {"image", e.inspectImage}, {"volume", e.inspectVolume}}
 }
 
 // inspect is the inspect command. What is there is shown, also when something
