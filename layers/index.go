@@ -161,6 +161,37 @@ func (s *Store) UpdateIndex(nameOrID string, o IndexOptions) (Image, error) {
 	return s.Image(img.ID)
 }
 
+// AddToIndex adds images of the store to the index called name, which is made
+// when it is not there. An entry for the same platform is replaced. Several
+// processes may add to an index at once.
+func (s *Store) AddToIndex(ctx context.Context, name string, manifests ...ocispec.Descriptor) (Image, error) {
+	unlock, err := s.lockCommits()
+	if err != nil {
+		return Image{}, fmt.Errorf("index %s: %w", name, err)
+	}
+	defer unlock()
+	o, err := s.IndexOptions(name)
+	if errors.Is(err, ErrNotFound) {
+		return s.CreateIndex(ctx, IndexOptions{Names: []string{name}, Manifests: manifests})
+	}
+	if err != nil {
+		return Image{}, err
+	}
+	for _, d := range manifests {
+		i := slices.IndexFunc(o.Manifests, func(old ocispec.Descriptor) bool { return samePlatform(old.Platform, d.Platform) })
+		if i < 0 {
+			o.Manifests = append(o.Manifests, d)
+		} else {
+			o.Manifests[i] = d
+		}
+	}
+	return s.UpdateIndex(name, o)
+}
+
+func samePlatform(a, b *ocispec.Platform) bool {
+	return a != nil && b != nil && platforms.FormatAll(platforms.Normalize(*a)) == platforms.FormatAll(platforms.Normalize(*b))
+}
+
 // Descriptor describes an image of the store by its manifest as it is there, with
 // its platform: an entry for an index.
 func (s *Store) Descriptor(nameOrID string) (ocispec.Descriptor, error) {

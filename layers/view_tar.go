@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,17 +18,40 @@ import (
 // Sockets are left out. OnProgress of o, if not nil, is told how many bytes were
 // written since its last call.
 func (v *View) WriteTar(ctx context.Context, w io.Writer, o WriteOptions) error {
+	return WriteTars(ctx, w, o, Tree{View: v})
+}
+
+// Tree is a View's tree as a part of a tar.
+type Tree struct {
+	View *View
+	// Dir is the directory of the tar that the tree lies in; "" is the top.
+	Dir string
+}
+
+// WriteTars is WriteTar for several trees, one after the other. Each Dir gets an
+// entry with mode 0755 and o's DirTime.
+func WriteTars(ctx context.Context, w io.Writer, o WriteOptions, trees ...Tree) error {
 	out := bufio.NewWriterSize(w, digestBlock)
-	t := &treeTar{v: v, tar: tar.NewWriter(out), seen: map[inode]string{}, report: o.OnProgress, buf: make([]byte, digestBlock)}
-	if err := v.Walk(ctx, ".", nil, t.add); err != nil {
-		return err
+	t := &treeTar{tar: tar.NewWriter(out), report: o.OnProgress, buf: make([]byte, digestBlock)}
+	for _, tree := range trees {
+		t.v, t.dir, t.seen = tree.View, tree.Dir, map[inode]string{}
+		if t.dir != "" {
+			e := Entry{Path: t.dir, Mode: unix.S_IFDIR | 0o755, ModTime: o.withDefaults().DirTime}
+			if err := t.tar.WriteHeader(e.header()); err != nil {
+				return err
+			}
+		}
+		if err := tree.View.Walk(ctx, ".", nil, t.add); err != nil {
+			return err
+		}
 	}
 	return errors.Join(t.tar.Close(), out.Flush())
 }
 
-// treeTar is one running WriteTar.
+// treeTar is one running WriteTars.
 type treeTar struct {
 	v      *View
+	dir    string
 	tar    *tar.Writer
 	seen   map[inode]string // first names of files with several
 	report func(int64)
@@ -42,12 +66,13 @@ func (t *treeTar) add(info Info) error {
 	if err != nil {
 		return err
 	}
+	e.Path = path.Join(t.dir, e.Path)
 	if info.IsRegular() && info.Nlink > 1 {
 		id := inode{info.Dev, info.Ino}
 		if first, ok := t.seen[id]; ok {
 			e.Hardlink, e.Linkname, e.Xattrs, e.Open = true, first, nil, nil
 		} else {
-			t.seen[id] = info.Path
+			t.seen[id] = path.Join(t.dir, info.Path)
 		}
 	}
 	if err := t.tar.WriteHeader(e.header()); err != nil {
