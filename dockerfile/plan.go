@@ -104,6 +104,9 @@ type ImageUse struct {
 	Name     string   // as written in the Dockerfile, expanded
 	Base     bool     // FROM rather than a source of files
 	Location Location // of the first instruction that does
+	// Fixed says that FROM --platform chooses the platform whatever the target's
+	// is, wherever the image is a base.
+	Fixed bool `json:",omitempty"`
 }
 
 // Stage is one FROM and the steps after it.

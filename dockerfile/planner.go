@@ -193,7 +193,10 @@ func (p *planner) noteUses(needed map[*stage]bool) {
 			continue
 		}
 		if st.request != nil {
-			p.use(st.request, st.decl.BaseName, true, locationOf(st.decl.Location))
+			known := len(p.plan.Images)
+			use := p.use(st.request, st.decl.BaseName, true, locationOf(st.decl.Location))
+			fixed := st.decl.Platform != "" && !strings.Contains(st.decl.Platform, "TARGET")
+			use.Fixed = fixed && (use.Fixed || known < len(p.plan.Images))
 		}
 		for _, cmd := range st.commands {
 			for _, src := range cmd.sources {
@@ -209,14 +212,17 @@ func (p *planner) noteUses(needed map[*stage]bool) {
 	}
 }
 
-func (p *planner) use(r *ImageRequest, name string, base bool, loc Location) {
+// use notes that an image is read.
+func (p *planner) use(r *ImageRequest, name string, base bool, loc Location) *ImageUse {
 	i, ok := p.uses[*r]
 	if !ok {
-		p.uses[*r] = len(p.plan.Images)
+		i = len(p.plan.Images)
+		p.uses[*r] = i
 		p.plan.Images = append(p.plan.Images, ImageUse{Request: *r, Name: name, Base: base, Location: loc})
 	} else if base {
 		p.plan.Images[i].Base = true
 	}
+	return &p.plan.Images[i]
 }
 
 func (p *planner) findTarget() (*stage, error) {
