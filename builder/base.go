@@ -178,7 +178,7 @@ func (im *images) stored(config dockerspec.DockerOCIImage) (string, bool) {
 
 // source says where r is to be found and for which platform.
 func (im *images) source(r dockerfile.ImageRequest) (string, ocispec.Platform, error) {
-	platform := im.o.Platform
+	platform := im.o.Platforms[0]
 	if r.Platform != "" {
 		p, err := platforms.Parse(r.Platform)
 		if err != nil {
@@ -208,7 +208,7 @@ func (im *images) local(r dockerfile.ImageRequest, name string, platform ocispec
 	if !ref.IsRegistry() {
 		return nil, layers.ErrNotFound
 	}
-	stored, err := im.b.Store.Image(ref.Name())
+	stored, err := im.b.Store.ImageFor(ref.Name(), platform)
 	if err != nil {
 		// A name as the user wrote it also finds what was built here:
 		// FROM app is localhost/app before it is docker.io/library/app.
@@ -216,7 +216,7 @@ func (im *images) local(r dockerfile.ImageRequest, name string, platform ocispec
 		if !ok {
 			return nil, err
 		}
-		if stored, err = im.b.Store.Image("localhost/" + short); err != nil {
+		if stored, err = im.b.Store.ImageFor("localhost/"+short, platform); err != nil {
 			return nil, err
 		}
 	}

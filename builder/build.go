@@ -6,86 +6,48 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"cooper/dockerfile"
 	"cooper/layers"
 )
 
-// build is one call of Build.
+// build makes the image for one platform.
 type build struct {
-	b         *Builder
-	o         *Options
-	report    *reporter
-	images    *images
-	stages    []*stage
-	sources   *sources
-	flights   flights
-	elsewhere *elsewhere
-	jobs      jobs
-	runs      bool // some step runs a process
+	*session
+	platform ocispec.Platform
+	plan     *dockerfile.Plan
+	stages   []*stage
+	sources  *sources
 	// epoch is SOURCE_DATE_EPOCH; zero is none.
 	epoch time.Time
-
-	// commits are the layers being digested in the background; the build
-	// ends when they are done, its cache records included.
-	commits errgroup.Group
+	// finished is what the target has come to, see finish.
+	finished *layers.ImageOptions
 }
 
-// Build builds o and returns the image. On error nothing of the build is left
-// but cache records of the steps that were done. Errors in the Dockerfile are
-// *dockerfile.Error, failed steps *StepError. Cancelling ctx kills running
-// steps and returns context.Cause(ctx).
+// Build builds o and returns the image, or for several platforms the index of
+// the images. On error nothing of the build is left but cache records of the steps
+// that were done. Errors in the Dockerfile are *dockerfile.Error, failed steps
+// *StepError. Cancelling ctx kills running steps and returns context.Cause(ctx).
 func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 	o.fill()
-	report := &reporter{fn: b.Events, next: int(b.opened.Swap(0))}
-	bd := &build{b: b, o: &o, report: report, images: newImages(b, &o, report)}
-	plan, err := b.plan(ctx, &o, bd.images, asked{})
-	if plan != nil {
-		bd.warn(plan)
-	}
+	s, err := b.newSession(ctx, &o)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.entitled(plan); err != nil {
+	defer s.close()
+	if err := s.plan(ctx); err != nil {
 		return nil, err
 	}
-	bd.sources = newSources(bd)
-	bd.elsewhere = newElsewhere(bd)
-	bd.jobs = newJobs(o.Jobs)
-	bd.setEpoch(plan)
-	defer bd.elsewhere.close()
-	defer bd.sources.close()
-	for _, spec := range plan.Stages {
-		bd.stages = append(bd.stages, newStage(bd, spec))
+	if err := s.run(ctx); err != nil {
+		return nil, err
 	}
-	bd.runs = needsRuntime(plan)
-	err = bd.runStages(ctx)
-	if cerr := bd.commits.Wait(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = bd.saveStages(ctx)
-	}
+	result, err := s.export(ctx)
 	if err != nil {
 		return nil, err
 	}
-	result, err := bd.export(ctx)
-	if err != nil {
-		return nil, err
-	}
-	result.Warnings = plan.Warnings
+	result.Warnings = s.warnings()
 	return result, nil
-}
-
-// runStages runs every stage in a goroutine of its own. The first failure
-// cancels the others; all have ended when it returns.
-func (bd *build) runStages(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, s := range bd.stages {
-		g.Go(func() error { return s.run(ctx) })
-	}
-	return g.Wait()
 }
 
 // needsRuntime reports whether any step runs a process: then the runner starts
@@ -99,24 +61,6 @@ func needsRuntime(p *dockerfile.Plan) bool {
 		}
 	}
 	return false
-}
-
-// warn reports what the plan has to say before anything runs.
-func (bd *build) warn(p *dockerfile.Plan) {
-	for _, w := range p.Warnings {
-		detail := w.Description + "\n"
-		if w.URL != "" {
-			detail += "More info: " + w.URL + "\n"
-		}
-		detail += dockerfile.Excerpt(bd.o.DockerfileName, bd.o.Dockerfile, w.Location)
-		bd.report.send(Event{Kind: Warning, Message: w.String(), Detail: detail})
-	}
-	for _, name := range p.UnusedBuildArgs {
-		bd.report.send(Event{Kind: Warning, Message: "[Warning] One or more build-args [" + name + "] were not consumed"})
-	}
-	for _, name := range p.Skipped {
-		bd.report.send(Event{Kind: Skipped, Name: name, Message: "stage " + name + " is not needed for the target"})
-	}
 }
 
 // keep waits for the commit in the background and then records it under its

@@ -76,8 +76,13 @@ type Options struct {
 	NoCache bool
 	// Pull says when base images are fetched.
 	Pull PullPolicy
-	// Platform is the target platform; zero is the host's.
-	Platform ocispec.Platform
+	// Platforms are the target platforms; none is the host's. For several the
+	// result is an index, as it is for one with the build argument
+	// BUILDKIT_MULTI_PLATFORM=true.
+	Platforms []ocispec.Platform
+	// AllPlatforms builds for every platform that all base images have, in
+	// place of Platforms.
+	AllPlatforms bool
 	// Network is the default network of RUN steps: "", "default", "host"
 	// or "none".
 	Network string
@@ -109,20 +114,35 @@ type Options struct {
 	// RewriteTimestamp lets no file in the layers that the build makes be
 	// newer than that time; those of the base stay as they are.
 	RewriteTimestamp bool
-	// Annotations are given to the image's manifest.
-	Annotations map[string]string
+	// Annotations are given to every output, beside its own.
+	Annotations []output.Annotation
 	// Format is that of the manifest: "oci" or "docker". "" is oci.
 	Format string
 	// Edits change what the Dockerfile says.
 	Edits dockerfile.Edits
 	// BuildUnused builds every stage above the target, needed or not.
 	BuildUnused bool
+	// Squash puts the layers of this build into one.
+	Squash Squash
+	// Index is an index of the store that the images are added to, in place
+	// of those for the same platforms; it is made if it is not there. "" is
+	// none.
+	Index string
 	// Save says which stages become images too.
 	Save SaveOptions
 }
 
 // Overlay is a directory of the host shown in RUN steps at Target.
 type Overlay struct{ Source, Target string }
+
+// Squash says which layers become one.
+type Squash string
+
+// The zero value of Squash keeps every layer.
+const (
+	SquashNew Squash = "new" // those of this build, on top of the base image's
+	SquashAll Squash = "all" // those of the base image too
+)
 
 // PullPolicy says when a base image is fetched from its registry.
 type PullPolicy string
@@ -137,9 +157,12 @@ const (
 
 // Result is a finished build.
 type Result struct {
-	// Image has neither Names nor Digest if it is not in the store.
+	// Image is the image or the index. It has neither Names nor Digest if it
+	// is not in the store; the ID of an index is its digest then.
 	Image layers.Image
-	// Manifest describes the manifest as the last registry, archive or the
+	// Index says that the result is an index.
+	Index bool
+	// Manifest describes the manifest, or index, as the last registry, archive or the
 	// store got it; zero if the only outputs are files of the image.
 	Manifest ocispec.Descriptor
 	// Names are the full names given, in registries, archives or the store.
@@ -153,8 +176,11 @@ func (o *Options) fill() {
 	if o.DockerfileName == "" {
 		o.DockerfileName = "Dockerfile"
 	}
-	if o.Platform.Architecture == "" {
-		o.Platform = platforms.DefaultSpec()
+	if len(o.Platforms) == 0 {
+		o.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
+	}
+	if len(o.Outputs) == 0 {
+		o.Outputs = []output.Output{{}}
 	}
 	if o.Pull == "" {
 		o.Pull = PullMissing

@@ -17,15 +17,15 @@ import (
 
 // elsewhere holds what the build reads from other machines.
 type elsewhere struct {
-	bd     *build
+	s      *session
 	client *remote.Client
 
 	mu    sync.Mutex
 	trees map[string]*foreign
 }
 
-func newElsewhere(bd *build) *elsewhere {
-	return &elsewhere{bd: bd, client: bd.o.remoteClient(bd.b.Store), trees: map[string]*foreign{}}
+func newElsewhere(s *session) *elsewhere {
+	return &elsewhere{s: s, client: s.o.remoteClient(s.b.Store), trees: map[string]*foreign{}}
 }
 
 // remoteClient returns a client with the secrets and agents of o.
@@ -89,8 +89,8 @@ func (e *elsewhere) close() {
 // named returns the named context that is to be got from elsewhere, nil if name
 // is none.
 func (e *elsewhere) named(name string) *foreign {
-	where := e.bd.o.NamedContexts[name]
-	if !isForeign(e.bd.o, name) {
+	where := e.s.o.NamedContexts[name]
+	if !isForeign(e.s.o, name) {
 		return nil
 	}
 	return e.add(where, &foreign{where: where, place: "build context " + name, label: "[context " + name + "] " + remote.RedactURL(where)})
@@ -109,7 +109,7 @@ func (e *elsewhere) add(id string, f *foreign) *foreign {
 	if known, ok := e.trees[id]; ok {
 		return known
 	}
-	f.bd = e.bd
+	f.s = e.s
 	e.trees[id] = f
 	return f
 }
@@ -132,7 +132,7 @@ func isTree(o *Options, name string) bool {
 
 // foreign is a tree from elsewhere. Its key is known before its files are here.
 type foreign struct {
-	bd    *build
+	s     *session
 	where string
 	ref   *dockerfile.GitRef // nil unless ADD has parsed where
 	place string
@@ -151,7 +151,7 @@ func (f *foreign) key(ctx context.Context) (digest.Digest, error) {
 		return "", err
 	}
 	if isGit {
-		commit, err := f.bd.elsewhere.client.Resolve(ctx, ref)
+		commit, err := f.s.elsewhere.client.Resolve(ctx, ref)
 		if err != nil {
 			return "", err
 		}
@@ -179,11 +179,11 @@ func (f *foreign) open(ctx context.Context) (_ *source, err error) {
 	}
 	open := remote.OpenOptions{}
 	if f.label != "" {
-		v := f.bd.report.start(f.label)
+		v := f.s.report.start(f.label)
 		defer func() { v.end(false, -1, err) }()
 		open.Progress = func(n, total int64) { v.progress("downloading", n, total) }
 	}
-	client := f.bd.elsewhere.client
+	client := f.s.elsewhere.client
 	if f.ref == nil {
 		f.tree, err = client.Open(ctx, f.where, open)
 	} else {
@@ -195,16 +195,16 @@ func (f *foreign) open(ctx context.Context) (_ *source, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f.src, err = f.bd.sources.tree(f.tree, nil, f.place)
+	f.src, err = f.s.opened.tree(f.tree, nil, f.place)
 	return f.src, err
 }
 
 // tree opens the files of t.
-func (ss *sources) tree(t *remote.Tree, ignore *dockerfile.Ignore, place string) (*source, error) {
+func (op *opened) tree(t *remote.Tree, ignore *dockerfile.Ignore, place string) (*source, error) {
 	view, err := layers.OpenView(t.Dir)
 	if err != nil {
 		return nil, err
 	}
-	ss.release(view)
+	op.release(view)
 	return &source{view: view, dir: t.Dir, local: true, rootOwned: !t.Owners, ignore: ignore, key: t.Key, place: place}, nil
 }

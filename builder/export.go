@@ -11,25 +11,22 @@ import (
 	"cooper/registry"
 )
 
-// export brings the image to its outputs, each of them a vertex.
-func (bd *build) export(ctx context.Context) (*Result, error) {
-	outputs := bd.o.Outputs
-	if len(outputs) == 0 {
-		outputs = []output.Output{{}}
-	}
-	v := bd.report.start(outputs[0].Title())
-	img, err := bd.finish(ctx)
-	if err != nil {
-		v.end(false, -1, err)
-		return nil, err
-	}
-	result := &Result{}
-	for i, o := range outputs {
-		if i > 0 {
-			v = bd.report.start(o.Title())
+// export brings what the builds have made to its outputs, each of them a vertex.
+func (s *session) export(ctx context.Context) (*Result, error) {
+	product := output.Product{Names: s.o.Tags, Index: s.index, List: s.o.Index}
+	for _, bd := range s.builds {
+		img, err := bd.finish(ctx)
+		if err != nil {
+			return nil, err
 		}
-		e, copied := bd.exporter(v)
-		done, err := e.Export(ctx, img, o)
+		product.Images = append(product.Images, img)
+	}
+	result := &Result{Index: s.index}
+	for _, o := range s.o.Outputs {
+		o.Annotations = slices.Concat(s.o.Annotations, o.Annotations)
+		v := s.report.start(o.Title())
+		e, copied := s.exporter(v)
+		done, err := e.Export(ctx, product, o)
 		copied()
 		v.end(false, -1, err)
 		if err != nil {
@@ -38,11 +35,15 @@ func (bd *build) export(ctx context.Context) (*Result, error) {
 		result.add(done)
 	}
 	if result.Image.ID == "" {
-		docs, err := bd.b.Store.Describe(img)
+		id, err := product.ID(s.b.Store)
 		if err != nil {
 			return nil, err
 		}
-		result.Image = layers.Image{ID: docs.ID(), Layer: img.Layer, Config: img.Config, Created: img.Created}
+		img := product.Images[0]
+		result.Image = layers.Image{ID: id}
+		if !s.index {
+			result.Image.Layer, result.Image.Config, result.Image.Created = img.Layer, img.Config, img.Created
+		}
 	}
 	return result, nil
 }
@@ -65,18 +66,18 @@ func (r *Result) add(done output.Done) {
 
 // exporter is an Exporter that reports to v, some times a second. copied reports
 // the files once more, in the end.
-func (bd *build) exporter(v *vertex) (e *output.Exporter, copied func()) {
-	client := *bd.b.Registry
-	client.Store = bd.b.Store
+func (s *session) exporter(v *vertex) (e *output.Exporter, copied func()) {
+	client := *s.b.Registry
+	client.Store = s.b.Store
 	client.Progress = func(p registry.Progress) { v.progress(string(p.Blob), p.Offset, max(0, p.Total)) }
-	stdout := bd.b.Stdout
+	stdout := s.b.Stdout
 	if stdout == nil {
 		stdout = io.Discard
 	}
 	var last time.Time
 	var total int64
 	e = &output.Exporter{
-		Store: bd.b.Store, Registry: &client, Stdout: stdout, Log: logWriter{v, 2},
+		Store: s.b.Store, Registry: &client, Stdout: stdout, Log: logWriter{v, 2},
 		Progress: func(bytes int64) {
 			total = bytes
 			if now := time.Now(); now.Sub(last) >= reportEvery {

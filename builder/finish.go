@@ -10,10 +10,19 @@ import (
 	"cooper/layers"
 )
 
-// finish describes the image that the target stage has come to.
+// finish describes the image that the target stage has come to, which it works
+// out once.
 func (bd *build) finish(ctx context.Context) (layers.ImageOptions, error) {
+	if bd.finished != nil {
+		return *bd.finished, nil
+	}
 	img, err := bd.describe(ctx, bd.target())
-	img.Names, img.Annotations = bd.o.Tags, bd.o.Annotations
+	if err == nil && bd.o.Squash != "" {
+		err = bd.squash(ctx, &img)
+	}
+	if err == nil {
+		bd.finished = &img
+	}
 	return img, err
 }
 

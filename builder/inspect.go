@@ -30,7 +30,7 @@ func (b *Builder) Outline(ctx context.Context, o Options) (*dockerfile.Outline, 
 
 // inspect plans without building.
 func (b *Builder) inspect(ctx context.Context, o Options, ask asked) (*dockerfile.Plan, error) {
-	o.fill()
+	o.fill() // several platforms hardly differ in what is said of them: the first counts
 	report := &reporter{fn: b.Events, next: int(b.opened.Swap(0))}
-	return b.plan(ctx, &o, newImages(b, &o, report), ask)
+	return b.plan(ctx, &o, o.Platforms[0], newImages(b, &o, report), ask)
 }

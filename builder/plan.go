@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/platforms"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"cooper/dockerfile"
@@ -19,11 +20,11 @@ import (
 const maxPlanRounds = 8
 
 // asked is what a plan is wanted for beside a build.
-type asked struct{ allStages, outline bool }
+type asked struct{ allStages, outline, multiPlatform bool }
 
-// plan parses the Dockerfile and resolves every image config it needs, all
+// plan parses the Dockerfile for a target platform and resolves every image config it needs, all
 // that are known to be missing at once.
-func (b *Builder) plan(ctx context.Context, o *Options, im *images, ask asked) (*dockerfile.Plan, error) {
+func (b *Builder) plan(ctx context.Context, o *Options, target ocispec.Platform, im *images, ask asked) (*dockerfile.Plan, error) {
 	file, err := dockerfile.Parse(o.DockerfileName, o.Dockerfile)
 	if err != nil {
 		return nil, err
@@ -38,7 +39,8 @@ func (b *Builder) plan(ctx context.Context, o *Options, im *images, ask asked) (
 			BuildArgs:      o.BuildArgs,
 			Labels:         o.Labels,
 			BuildPlatform:  platforms.DefaultSpec(),
-			TargetPlatform: o.Platform,
+			TargetPlatform: target,
+			MultiPlatform:  ask.multiPlatform,
 			Contexts:       contexts,
 			Images:         known,
 			Network:        o.Network,

@@ -7,6 +7,7 @@ import (
 
 	"cooper/builder/output"
 	"cooper/dockerfile"
+	"cooper/layers"
 )
 
 // The labels that SaveOptions.Labelled gives to images of stages.
@@ -62,7 +63,7 @@ func (bd *build) saveStage(ctx context.Context, st *stage, ids map[int]string) e
 	if err == nil {
 		e, copied := bd.exporter(v)
 		var done output.Done
-		done, err = e.Export(ctx, img, output.Output{})
+		done, err = e.Export(ctx, output.Product{Images: []layers.ImageOptions{img}}, output.Output{})
 		copied()
 		if err == nil {
 			ids[st.spec.ID] = done.Image.ID

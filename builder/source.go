@@ -31,31 +31,38 @@ type source struct {
 	place string
 }
 
-// sources opens each directory that the build reads once.
-type sources struct {
-	bd   *build
-	mu   sync.Mutex
-	dirs map[string]*source
-	open []*layers.View
+// opened holds the files that a session has opened: each directory that it reads
+// once, for all its builds.
+type opened struct {
+	store *layers.Store
+	mu    sync.Mutex
+	dirs  map[string]*source
+	views []*layers.View
 }
 
-func newSources(bd *build) *sources {
-	return &sources{bd: bd, dirs: map[string]*source{}}
+func newOpened(store *layers.Store) *opened {
+	return &opened{store: store, dirs: map[string]*source{}}
 }
 
 // close releases the views and saves what was learned about file contents.
 // A stat cache that can't be saved costs time, not correctness.
-func (ss *sources) close() {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	for _, s := range ss.dirs {
+func (op *opened) close() {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	for _, s := range op.dirs {
 		if s.stat != nil {
 			_ = s.stat.Save()
 		}
 	}
-	for _, v := range ss.open {
+	for _, v := range op.views {
 		_ = v.Close()
 	}
+}
+
+// sources finds what a build reads from.
+type sources struct {
+	bd *build
+	*opened
 }
 
 // get opens what from names. For stages and images it may have to wait or to
@@ -149,35 +156,35 @@ func (ss *sources) imageKey(ctx context.Context, r dockerfile.ImageRequest) (dig
 	return img.chain, nil
 }
 
-// release closes view when the build ends.
-func (ss *sources) release(view *layers.View) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	ss.open = append(ss.open, view)
+// release closes view when the session ends.
+func (op *opened) release(view *layers.View) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.views = append(op.views, view)
 }
 
 // dir opens a local directory with its stat cache.
-func (ss *sources) dir(dir string, ignore *dockerfile.Ignore, place string) (*source, error) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	if s, ok := ss.dirs[dir]; ok {
+func (op *opened) dir(dir string, ignore *dockerfile.Ignore, place string) (*source, error) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if s, ok := op.dirs[dir]; ok {
 		return s, nil
 	}
 	view, err := layers.OpenView(dir)
 	if err != nil {
 		return nil, err
 	}
-	ss.open = append(ss.open, view)
+	op.views = append(op.views, view)
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	stat, err := ss.bd.b.Store.StatCache(abs)
+	stat, err := op.store.StatCache(abs)
 	if err != nil {
 		return nil, err
 	}
 	s := &source{view: view, dir: abs, local: true, rootOwned: true, ignore: ignore, stat: stat, place: place}
-	ss.dirs[dir] = s
+	op.dirs[dir] = s
 	return s, nil
 }
 

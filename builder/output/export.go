@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -37,20 +38,20 @@ type Done struct {
 	Image *layers.Image
 }
 
-// Export brings the image img to where o says.
-func (e *Exporter) Export(ctx context.Context, img layers.ImageOptions, o Output) (Done, error) {
-	img = o.options(img)
+// Export brings the product to where o says.
+func (e *Exporter) Export(ctx context.Context, p Product, o Output) (Done, error) {
+	p = o.shape(p)
 	switch o.kind() {
 	case Local:
-		return Done{}, e.local(ctx, img.Layer, o.Dest)
+		return Done{}, e.local(ctx, p, o)
 	case Tar:
-		return Done{}, e.tar(ctx, img.Layer, o.Dest)
+		return Done{}, e.tar(ctx, p, o)
 	case OCI, Docker:
-		return e.archive(ctx, img, o)
+		return e.archive(ctx, p, o)
 	case CacheOnly:
 		return Done{}, nil
 	case Image:
-		return e.image(ctx, img, o)
+		return e.image(ctx, p, o)
 	}
 	return Done{}, o.Check()
 }
@@ -59,57 +60,107 @@ func (e *Exporter) logf(format string, args ...any) {
 	fmt.Fprintf(e.Log, format+"\n", args...)
 }
 
-// image makes an image of the store and pushes it.
-func (e *Exporter) image(ctx context.Context, img layers.ImageOptions, o Output) (Done, error) {
-	written := img.Names
+// image makes an image or index of the store and pushes it.
+func (e *Exporter) image(ctx context.Context, p Product, o Output) (Done, error) {
 	var done Done
-	var err error
-	if img.Names, err = fullNames(written); err != nil {
-		return done, err
-	}
-	stored, err := e.Store.CreateImage(ctx, img)
+	names, err := fullNames(p.Names)
 	if err != nil {
 		return done, err
 	}
-	e.logf("writing image sha256:%s", stored.ID)
-	for _, n := range img.Names {
-		e.logf("naming to %s", n)
+	if o.ByDigest {
+		names = nil
 	}
-	done = Done{Image: &stored, Names: img.Names}
-	docs, err := e.Store.Describe(img)
-	if err != nil || !o.Push {
-		done.Manifest = describe(docs)
+	x, err := o.documents(e.Store, p)
+	if err != nil {
 		return done, err
 	}
-	return e.push(ctx, docs, written, o, done)
+	stored, err := e.store(ctx, p, x, names)
+	if err != nil {
+		return done, err
+	}
+	for _, n := range names {
+		e.logf("naming to %s", n)
+	}
+	done = Done{Image: &stored, Names: names, Manifest: x.Images[0].Documents.Descriptor()}
+	if p.Index {
+		if done.Manifest, err = describeIndex(x); err != nil {
+			return done, err
+		}
+	}
+	if !o.Push {
+		return done, nil
+	}
+	return e.push(ctx, p, x, o, done)
 }
 
-// push sends an image to the registries of its names.
-func (e *Exporter) push(ctx context.Context, docs layers.Documents, names []string, o Output, done Done) (Done, error) {
-	if len(names) == 0 {
+// store makes the images of the store, and of an index that.
+func (e *Exporter) store(ctx context.Context, p Product, x layers.Index, names []string) (stored layers.Image, err error) {
+	for i, img := range p.Images {
+		if !p.Index {
+			img.Names = names
+		}
+		if stored, err = e.Store.CreateImage(ctx, img); err != nil {
+			return stored, err
+		}
+		e.logf("writing image sha256:%s", x.Images[i].ID())
+	}
+	image := stored
+	index := x.Options()
+	if p.List != "" {
+		if stored, err = e.Store.AddToIndex(ctx, p.List, index.Manifests...); err != nil {
+			return stored, err
+		}
+		e.logf("adding to index %s", p.List)
+	}
+	if p.Index && (p.List == "" || len(names) > 0) {
+		index.Names = names
+		if stored, err = e.Store.CreateIndex(ctx, index); err != nil {
+			return stored, err
+		}
+		e.logf("writing index %s", stored.Digest)
+	}
+	if !p.Index {
+		stored = image
+	}
+	return stored, nil
+}
+
+// push sends the product to the registries of its names.
+func (e *Exporter) push(ctx context.Context, p Product, x layers.Index, o Output, done Done) (Done, error) {
+	if len(p.Names) == 0 {
 		return done, fmt.Errorf("tag is needed when pushing to registry: give -t REGISTRY/NAME, or name= in the output")
 	}
+	po := registry.PushOptions{
+		Compression: o.Compression, CompressionLevel: o.CompressionLevel, ForceCompression: o.ForceCompression, ByDigest: o.ByDigest,
+	}
 	done.Names = nil
-	for _, name := range names {
+	for _, name := range p.Names {
 		ref, err := registry.ParseReference(name)
 		if err != nil {
 			return done, err
 		}
-		done.Manifest, err = e.Registry.PushDocuments(ctx, docs, ref, registry.PushOptions{
-			Compression: o.Compression, CompressionLevel: o.CompressionLevel, ForceCompression: o.ForceCompression,
-		})
+		if p.Index {
+			done.Manifest, err = e.Registry.PushIndex(ctx, x, ref, po)
+		} else {
+			done.Manifest, err = e.Registry.PushDocuments(ctx, x.Images[0].Documents, ref, po)
+		}
 		if err != nil {
 			return done, err
 		}
-		done.Names = append(done.Names, ref.Name())
-		e.logf("pushing manifest for %s@%s", ref.Name(), done.Manifest.Digest)
+		full := ref.Name()
+		if o.ByDigest {
+			full = strings.TrimSuffix(full, ":latest")
+		}
+		done.Names = append(done.Names, full)
+		e.logf("pushing manifest for %s@%s", full, done.Manifest.Digest)
 	}
 	return done, nil
 }
 
-// describe is the descriptor of a manifest.
-func describe(d layers.Documents) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: d.ManifestType, Digest: digest.FromBytes(d.Manifest), Size: int64(len(d.Manifest))}
+// describeIndex is the descriptor of an index.
+func describeIndex(x layers.Index) (ocispec.Descriptor, error) {
+	raw, mediaType, err := x.Document(nil)
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, err
 }
 
 // fullNames are names as the store has them.
@@ -126,15 +177,19 @@ func fullNames(names []string) ([]string, error) {
 }
 
 // archive writes an image layout, into a tar or a directory.
-func (e *Exporter) archive(ctx context.Context, img layers.ImageOptions, o Output) (done Done, err error) {
-	if done.Names, err = fullNames(img.Names); err != nil {
+func (e *Exporter) archive(ctx context.Context, p Product, o Output) (done Done, err error) {
+	if done.Names, err = fullNames(p.Names); err != nil {
 		return done, err
 	}
-	docs, err := e.Store.Describe(img)
+	x, err := o.documents(e.Store, p)
 	if err != nil {
 		return done, err
 	}
-	images := []registry.ArchiveImage{{Documents: docs, Names: done.Names}}
+	image := registry.ArchiveImage{Documents: x.Images[0].Documents, Annotations: x.Images[0].Annotations, Names: done.Names}
+	if p.Index {
+		image = registry.ArchiveImage{Index: &x, Annotations: o.annotations(OnIndexDescriptor, nil), Names: done.Names}
+	}
+	images := []registry.ArchiveImage{image}
 	ao := registry.ArchiveOptions{Compression: o.Compression, CompressionLevel: o.CompressionLevel, Docker: o.Type == Docker}
 	var descs []ocispec.Descriptor
 	if o.Dir {
@@ -157,18 +212,6 @@ func (e *Exporter) archive(ctx context.Context, img layers.ImageOptions, o Outpu
 		e.logf("naming to %s", n)
 	}
 	return done, nil
-}
-
-// tar writes the files of a layer and those below it as a tar.
-func (e *Exporter) tar(ctx context.Context, layer, dest string) error {
-	view, err := e.Store.View(layer)
-	if err != nil {
-		return err
-	}
-	defer view.Close()
-	return WriteFile(dest, e.Stdout, func(w io.Writer) error {
-		return view.WriteTar(ctx, w, layers.WriteOptions{OnProgress: e.counter()})
-	})
 }
 
 // counter adds up what was written.

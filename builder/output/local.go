@@ -4,30 +4,113 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"syscall"
+
+	"github.com/containerd/platforms"
 
 	"cooper/layers"
 )
 
-// local writes the files of a layer and those below it into the directory dest.
-// An ordinary user's files are all the user's own, as with BuildKit; root's keep
-// their owners.
-func (e *Exporter) local(ctx context.Context, layer, dest string) error {
-	view, err := e.Store.View(layer)
+// platformTree is where the files for a platform go: the directory dir of the output, ""
+// for its top.
+type platformTree struct {
+	view     *layers.View
+	dir      string
+	platform string
+}
+
+// trees opens the files of the product. The caller calls close.
+func (e *Exporter) trees(ctx context.Context, p Product, o Output) (all []platformTree, close func(), err error) {
+	close = func() {
+		for _, t := range all {
+			_ = t.view.Close()
+		}
+	}
+	split := p.Index
+	if o.PlatformSplit != nil {
+		split = *o.PlatformSplit
+	}
+	for _, img := range p.Images {
+		view, err := e.Store.View(img.Layer)
+		if err != nil {
+			return all, close, err
+		}
+		t := platformTree{view: view, platform: platforms.FormatAll(platforms.Normalize(img.Config.Platform))}
+		if split {
+			t.dir = strings.ReplaceAll(t.platform, "/", "_")
+		}
+		all = append(all, t)
+	}
+	if split || len(all) < 2 {
+		return all, close, nil
+	}
+	return all, close, checkDistinct(ctx, all)
+}
+
+// checkDistinct finds a file that is in two of the trees, which are to share a
+// directory.
+func checkDistinct(ctx context.Context, all []platformTree) error {
+	from := map[string]string{}
+	for _, t := range all {
+		err := t.view.Walk(ctx, ".", nil, func(info layers.Info) error {
+			if other, ok := from[info.Path]; ok && !info.IsDir() {
+				return fmt.Errorf("cannot overwrite %s from %s with %s when split option is disabled", info.Path, other, t.platform)
+			}
+			if !info.IsDir() {
+				from[info.Path] = t.platform
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// local writes the files of the product into a directory. An ordinary user's files
+// are all the user's own, as with BuildKit; root's keep their owners.
+func (e *Exporter) local(ctx context.Context, p Product, o Output) error {
+	trees, closeTrees, err := e.trees(ctx, p, o)
+	defer closeTrees()
 	if err != nil {
 		return err
 	}
-	defer view.Close()
-	return writeDir(dest, func(dir string) error {
-		left, err := view.Extract(ctx, dir, layers.ExtractOptions{Own: layers.Rootless(), OnProgress: e.counter()})
-		if s := left.String(); s != "" && err == nil {
-			e.logf("left out: %s, which this user may not make there", s)
+	progress := e.counter()
+	for _, t := range trees {
+		err := writeDir(filepath.Join(o.Dest, t.dir), func(dir string) error {
+			left, err := t.view.Extract(ctx, dir, layers.ExtractOptions{Own: layers.Rootless(), OnProgress: progress})
+			if s := left.String(); s != "" && err == nil {
+				e.logf("left out: %s, which this user may not make there", s)
+			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// tar writes the files of the product as a tar.
+func (e *Exporter) tar(ctx context.Context, p Product, o Output) error {
+	trees, closeTrees, err := e.trees(ctx, p, o)
+	defer closeTrees()
+	if err != nil {
 		return err
+	}
+	parts := make([]layers.Tree, len(trees))
+	for i, t := range trees {
+		parts[i] = layers.Tree{View: t.view, Dir: t.dir}
+	}
+	return WriteFile(o.Dest, e.Stdout, func(w io.Writer) error {
+		return layers.WriteTars(ctx, w, layers.WriteOptions{OnProgress: e.counter()}, parts...)
 	})
 }
 

@@ -2,11 +2,8 @@ package output
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-
-	"cooper/layers"
 )
 
 // Type says what is written.
@@ -49,8 +46,16 @@ type Output struct {
 	ForceCompression bool
 	// Format is "oci" or "docker"; "" is the build's.
 	Format string
-	// Annotations are added to the manifest.
-	Annotations map[string]string
+	// Annotations are put on the image or the index.
+	Annotations []Annotation
+	// RewriteTimestamp is BuildKit's key of that name. It is for the layers,
+	// which all outputs have in common: the builder sees to it.
+	RewriteTimestamp bool
+	// ByDigest pushes without a tag: the image is found by its digest.
+	ByDigest bool
+	// PlatformSplit puts the files for each platform into a directory of its
+	// own (Local, Tar); nil does so with an index.
+	PlatformSplit *bool
 }
 
 // kind is the type, with its default.
@@ -120,26 +125,4 @@ func (o *Output) Check() error {
 func isDir(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
-}
-
-// options are the image's, as o has them.
-func (o *Output) options(img layers.ImageOptions) layers.ImageOptions {
-	if o.Names != nil {
-		img.Names = o.Names
-	}
-	if len(o.Annotations) > 0 {
-		img.Annotations = maps.Clone(img.Annotations)
-		if img.Annotations == nil {
-			img.Annotations = map[string]string{}
-		}
-		maps.Copy(img.Annotations, o.Annotations)
-	}
-	if o.Format != "" {
-		img.DockerFormat = o.Format == "docker"
-	}
-	// As with BuildKit, what docker's format cannot hold makes it OCI's.
-	if len(img.Annotations) > 0 || o.Compression == "zstd" {
-		img.DockerFormat = false
-	}
-	return img
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/containerd/platforms"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -27,12 +26,12 @@ type buildFlags struct {
 	labels        []string
 	noCache       bool
 	pull          string
-	platform      string
 	network       string
 	progress      string
 	quiet         bool
 	call          string
 	check         bool
+	platformFlags
 	outputFlags
 	timeFlags
 	secretFlags
@@ -93,7 +92,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.labels, "label", nil, "Add a label to the image: `NAME=VALUE` (repeatable)")
 	fs.BoolVar(&f.noCache, "no-cache", false, "Run every step, whatever the cache holds")
 	pullFlag(fs, &f.pull, "Fetch base images: missing, always, never or newer (default missing, without a `POLICY` always)")
-	fs.StringVar(&f.platform, "platform", "", "Build for `OS/ARCH[/VARIANT]` (default this machine's)")
+	f.platformFlags.declare(fs)
 	fs.StringVar(&f.network, "network", "", "Network of RUN steps: `MODE` host or none (default host)")
 	fs.StringVar(&f.progress, "progress", "auto", "Show progress: `TYPE` auto, plain, tty, quiet or rawjson")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Print only the image ID")
@@ -172,13 +171,8 @@ func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Opt
 	default:
 		return o, fmt.Errorf("invalid network %q: want host or none", f.network)
 	}
-	if f.platform != "" {
-		if strings.Contains(f.platform, ",") {
-			return o, errors.New("several platforms in one build are not supported yet: give one")
-		}
-		if o.Platform, err = platforms.Parse(f.platform); err != nil {
-			return o, fmt.Errorf("invalid platform %q: want OS/ARCH[/VARIANT], such as linux/arm64", f.platform)
-		}
+	if err := f.platformFlags.apply(&o); err != nil {
+		return o, err
 	}
 	if err := f.stepFlags.apply(&o); err != nil {
 		return o, err

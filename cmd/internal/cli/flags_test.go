@@ -52,7 +52,7 @@ func TestBuildOptions(t *testing.T) {
 				NamedContexts: map[string]string{"base": "oci-layout://d:1"},
 				Labels:        map[string]string{"a": "b", "empty": ""},
 				NoCache:       true, Pull: builder.PullAlways, Network: "none",
-				Platform: ocispec.Platform{OS: "linux", Architecture: "arm64"},
+				Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}},
 			},
 			"",
 		},
@@ -64,7 +64,11 @@ func TestBuildOptions(t *testing.T) {
 		{"bad pull", []string{"--pull=often"}, builder.Options{}, `invalid pull policy "often"`},
 		{"bad network", []string{"--network=br0"}, builder.Options{}, `invalid network "br0"`},
 		{"bad platform", []string{"--platform=a/b/c/d"}, builder.Options{}, `invalid platform "a/b/c/d"`},
-		{"two platforms", []string{"--platform=linux/amd64,linux/arm64"}, builder.Options{}, "several platforms"},
+		{
+			"several platforms", []string{"--platform=linux/amd64,linux/arm64/v8", "--platform=linux/arm64", "--manifest=list", "--squash"},
+			builder.Options{Platforms: []ocispec.Platform{amd64, arm64}, Index: "list", Squash: builder.SquashNew, Pull: builder.PullMissing}, "",
+		},
+		{"all and some platforms", []string{"--platform=linux/amd64", "--all-platforms"}, builder.Options{}, "--all-platforms and --platform exclude each other"},
 		{"bad build arg", []string{"--build-arg", "=x"}, builder.Options{}, `invalid build argument "=x"`},
 		{"context without value", []string{"--build-context", "base"}, builder.Options{}, `invalid build context "base"`},
 	} {

@@ -31,7 +31,7 @@ func (f *outputFlags) declare(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&f.outputs, "output", "o", nil, "Bring the image to `DEST`, a directory for its files or - for a tar of them, or type=TYPE[,KEY=VALUE]... with TYPE local, tar, oci, docker, image or registry, and dest=PATH, name=NAME, push, compression, annotation.NAME and others (repeatable; default the store)")
 	fs.BoolVar(&f.push, "push", false, "Push the image to the registries of its names")
 	fs.BoolVar(&f.load, "load", false, "Keep the image in the store, beside other outputs (the default without any)")
-	fs.StringArrayVar(&f.annotations, "annotation", nil, "Add an annotation to the manifest: `NAME=VALUE` (repeatable)")
+	fs.StringArrayVar(&f.annotations, "annotation", nil, "Add an annotation to the manifest: `NAME=VALUE`, or LEVEL[[PLATFORM]]:NAME=VALUE with LEVEL manifest, index, manifest-descriptor or index-descriptor (repeatable)")
 	fs.StringVar(&f.format, "format", "", "Write the manifest in `FORMAT` oci or docker (default oci)")
 	fs.StringVar(&f.iidfile, "iidfile", "", "Write the image ID to `FILE`")
 	fs.StringVar(&f.metadataFile, "metadata-file", "", "Write digests and names of the image as JSON to `FILE`")
@@ -46,22 +46,21 @@ func (f *outputFlags) apply(o *builder.Options, terminal bool) error {
 	default:
 		return fmt.Errorf("invalid format %q: want oci or docker", f.format)
 	}
-	platform := o.Platform
-	if platform.Architecture == "" {
-		platform = platforms.DefaultSpec()
-	}
 	var err error
-	if o.Annotations, err = parseAnnotations(f.annotations, platform); err != nil {
+	if o.Annotations, err = parseAnnotations(f.annotations); err != nil {
 		return err
 	}
 	for _, value := range f.outputs {
-		out, err := parseOutput(value, platform)
+		out, err := parseOutput(value)
 		if err != nil {
 			return fmt.Errorf("invalid output %q: %w", value, err)
 		}
 		o.Outputs = append(o.Outputs, out)
 	}
 	o.Outputs = f.pushLoad(o.Outputs)
+	if err := checkManifest(o); err != nil {
+		return err
+	}
 	return checkOutputs(o, terminal)
 }
 
@@ -115,7 +114,7 @@ func toStdout(outputs []output.Output) bool {
 
 // parseOutput reads a value of --output. A path alone is a directory, - a tar on
 // standard output.
-func parseOutput(value string, platform ocispec.Platform) (output.Output, error) {
+func parseOutput(value string) (output.Output, error) {
 	fields, err := csv.NewReader(strings.NewReader(value)).Read()
 	if err != nil && err != io.EOF {
 		return output.Output{}, err
@@ -126,7 +125,7 @@ func parseOutput(value string, platform ocispec.Platform) (output.Output, error)
 		}
 		return output.Output{Type: output.Local, Dest: value}, nil
 	}
-	p := &outputParser{platform: platform, tar: true}
+	p := &outputParser{tar: true}
 	for _, field := range fields {
 		key, arg, found := strings.Cut(field, "=")
 		if !found {
@@ -141,9 +140,8 @@ func parseOutput(value string, platform ocispec.Platform) (output.Output, error)
 
 // outputParser gathers the keys of an output.
 type outputParser struct {
-	out      output.Output
-	platform ocispec.Platform
-	tar      bool
+	out output.Output
+	tar bool
 }
 
 // set takes a key; written is the key in its own case.
@@ -173,9 +171,19 @@ func (p *outputParser) set(key, written, value string) (err error) {
 		var oci bool
 		oci, err = parseBool(key, value)
 		p.out.Format = map[bool]string{true: "oci", false: "docker"}[oci]
-	case "unpack", "store":
-		// What docker's own store would do; the store needs neither.
-	case "push-by-digest", "name-canonical", "rewrite-timestamp", "platform-split", "registry.insecure", "oci-artifact":
+	case "rewrite-timestamp":
+		p.out.RewriteTimestamp, err = parseBool(key, value)
+	case "push-by-digest":
+		p.out.ByDigest, err = parseBool(key, value)
+	case "platform-split":
+		var split bool
+		split, err = parseBool(key, value)
+		p.out.PlatformSplit = &split
+	case "unpack", "store", "name-canonical":
+		// What docker's own store would do; the store needs none of it, and
+		// finds every image by NAME@DIGEST.
+		_, err = parseBool(key, value)
+	case "registry.insecure", "oci-artifact":
 		var on bool
 		if on, err = parseBool(key, value); err == nil && on {
 			return fmt.Errorf("%s=%s is not supported yet", key, value)
@@ -200,16 +208,14 @@ func (p *outputParser) annotation(key, written, value string) error {
 	level, _, found := strings.Cut(written, ".")
 	rest, isAnnotation := strings.CutPrefix(strings.ToLower(level), "annotation")
 	if !found || !isAnnotation {
-		return fmt.Errorf("unknown key %q: want type, dest, name, push, tar, compression, compression-level, force-compression, oci-mediatypes or annotation.NAME", key)
+		return fmt.Errorf("unknown key %q: want type, dest, name, push, tar, compression, compression-level, force-compression, oci-mediatypes, rewrite-timestamp, platform-split, push-by-digest or annotation.NAME", key)
 	}
-	applies, err := annotationLevel(strings.TrimPrefix(rest, "-"), p.platform)
-	if err != nil || !applies {
+	a, err := annotationLevel(strings.TrimPrefix(rest, "-"))
+	if err != nil {
 		return err
 	}
-	if p.out.Annotations == nil {
-		p.out.Annotations = map[string]string{}
-	}
-	p.out.Annotations[written[len(level)+1:]] = value
+	a.Name, a.Value = written[len(level)+1:], value
+	p.out.Annotations = append(p.out.Annotations, a)
 	return nil
 }
 
@@ -229,6 +235,13 @@ func (p *outputParser) finish() (output.Output, error) {
 			out.Type = output.Image // docker's store is our store
 		default:
 			out.Dest = output.Stdout
+		}
+	}
+	if out.ByDigest {
+		for _, name := range out.Names {
+			if _, tag, _ := splitName(name); tag != "" {
+				return out, fmt.Errorf("can't push tagged ref %s by digest", name)
+			}
 		}
 	}
 	return out, checkCompression(out)
@@ -255,8 +268,7 @@ func or(s, otherwise string) string {
 }
 
 // parseAnnotations reads --annotation values: [LEVEL[[PLATFORM]],...:]NAME=VALUE.
-func parseAnnotations(values []string, platform ocispec.Platform) (map[string]string, error) {
-	m := map[string]string{}
+func parseAnnotations(values []string) (all []output.Annotation, err error) {
 	for _, v := range values {
 		key, value, found := strings.Cut(v, "=")
 		if !found || key == "" {
@@ -264,42 +276,35 @@ func parseAnnotations(values []string, platform ocispec.Platform) (map[string]st
 		}
 		levels, name, found := strings.Cut(key, ":")
 		if !found {
-			m[key] = value
-			continue
+			levels, name = "", key
 		}
 		for level := range strings.SplitSeq(levels, ",") {
-			applies, err := annotationLevel(level, platform)
+			a, err := annotationLevel(level)
 			if err != nil {
 				return nil, fmt.Errorf("invalid annotation %q: %w", v, err)
 			}
-			if applies {
-				m[name] = value
-			}
+			a.Name, a.Value = name, value
+			all = append(all, a)
 		}
 	}
-	return m, nil
+	return all, nil
 }
 
-// annotationLevel reports whether an annotation of this level, with or without
-// [PLATFORM], is for the manifest of the image.
-func annotationLevel(level string, platform ocispec.Platform) (bool, error) {
-	level, only, found := strings.Cut(level, "[")
+// annotationLevel reads a level, with or without [PLATFORM]; "" is the manifest.
+func annotationLevel(value string) (a output.Annotation, err error) {
+	level, only, found := strings.Cut(value, "[")
 	if found {
 		p, err := platforms.Parse(strings.TrimSuffix(only, "]"))
 		if err != nil {
-			return false, fmt.Errorf("platform %q: %w", strings.TrimSuffix(only, "]"), err)
+			return a, fmt.Errorf("platform %q: %w", strings.TrimSuffix(only, "]"), err)
 		}
-		if !platforms.OnlyStrict(p).Match(platform) {
-			return false, nil
-		}
+		a.Platform = &p
 	}
-	switch level {
-	case "", "manifest":
-		return true, nil
-	case "index", "index-descriptor", "manifest-descriptor":
-		return false, fmt.Errorf("%s annotations not supported for single platform export", level)
+	switch a.Level = output.Level(level); a.Level {
+	case "", output.OnManifest, output.OnManifestDescriptor, output.OnIndex, output.OnIndexDescriptor:
+		return a, nil
 	}
-	return false, fmt.Errorf("unknown annotation type %q: want manifest, index, manifest-descriptor or index-descriptor", level)
+	return a, fmt.Errorf("unknown annotation type %q: want manifest, index, manifest-descriptor or index-descriptor", level)
 }
 
 // metadata is what --metadata-file holds, by buildx's names.
@@ -323,7 +328,10 @@ func (f *outputFlags) writeResult(r *builder.Result) error {
 	}
 	m := metadata{Name: strings.Join(r.Names, ",")}
 	if r.Manifest.Digest != "" {
-		m.ConfigDigest, m.Descriptor, m.Digest = id, &r.Manifest, r.Manifest.Digest.String()
+		m.Descriptor, m.Digest = &r.Manifest, r.Manifest.Digest.String()
+		if !r.Index {
+			m.ConfigDigest = id
+		}
 	}
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {

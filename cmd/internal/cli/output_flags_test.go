@@ -10,7 +10,10 @@ import (
 	"cooper/builder/output"
 )
 
-var amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
+var (
+	amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	arm64 = ocispec.Platform{OS: "linux", Architecture: "arm64"}
+)
 
 func TestParseOutput(t *testing.T) {
 	nine := 9
@@ -30,17 +33,27 @@ func TestParseOutput(t *testing.T) {
 		{value: `type=image,"name=a:1,b:2",push=true`, want: output.Output{Type: output.Image, Names: []string{"a:1", "b:2"}, Push: true}},
 		{value: "type=registry,oci-mediatypes=false,unpack=true", want: output.Output{Type: output.Image, Push: true, Format: "docker"}},
 		{value: "TYPE=oci,Dest=x,compression=zstd,compression-level=9,force-compression=1", want: output.Output{Type: output.OCI, Dest: "x", Compression: "zstd", CompressionLevel: &nine, ForceCompression: true}},
-		{value: "type=image,annotation.org.Name=V,annotation-manifest[linux/arm64].no=x,annotation-manifest.b=c=d", want: output.Output{Type: output.Image, Annotations: map[string]string{"org.Name": "V", "b": "c=d"}}},
+		{value: "type=image,annotation.org.Name=V,annotation-manifest[linux/arm64].no=x,annotation-manifest.b=c=d", want: output.Output{Type: output.Image, Annotations: []output.Annotation{
+			{Name: "org.Name", Value: "V"}, {Level: output.OnManifest, Platform: &arm64, Name: "no", Value: "x"}, {Level: output.OnManifest, Name: "b", Value: "c=d"},
+		}}},
+		{value: "type=oci,annotation-index.a=b,annotation-index-descriptor.c=d", want: output.Output{Type: output.OCI, Dest: "-", Annotations: []output.Annotation{
+			{Level: output.OnIndex, Name: "a", Value: "b"}, {Level: output.OnIndexDescriptor, Name: "c", Value: "d"},
+		}}},
+		{value: "type=local,dest=d,platform-split=false", want: output.Output{Type: output.Local, Dest: "d", PlatformSplit: new(bool)}},
+		{value: "type=registry,name=host/app,push-by-digest=true,name-canonical=true,rewrite-timestamp=true", want: output.Output{
+			Type: output.Image, Names: []string{"host/app"}, Push: true, ByDigest: true, RewriteTimestamp: true,
+		}},
+		{value: "type=registry,name=host:5000/app:1,push-by-digest=true", fail: "can't push tagged ref host:5000/app:1 by digest"},
 		{value: "dest=x,tar=true", fail: "type is required for output"},
 		{value: "type=image,push", fail: "invalid value push: want KEY=VALUE"},
 		{value: "type=image,push=maybe", fail: `invalid value "maybe" for push`},
-		{value: "type=image,annotation-index.a=b", fail: "index annotations not supported for single platform export"},
+		{value: "type=image,annotation-level.a=b", fail: `unknown annotation type "level"`},
 		{value: "type=oci,compression=lha", fail: `unsupported compression "lha"`},
 		{value: "type=oci,compression-level=12", fail: "gzip has 0 to 9"},
-		{value: "type=oci,rewrite-timestamp=true", fail: "not supported yet"},
+		{value: "type=oci,registry.insecure=true", fail: "not supported yet"},
 		{value: "type=oci,nmae=x", fail: `unknown key "nmae"`},
 	} {
-		got, err := parseOutput(c.value, amd64)
+		got, err := parseOutput(c.value)
 		if !failsWith(err, c.fail) {
 			t.Errorf("parseOutput(%q): %v, want %q", c.value, err, c.fail)
 		}
@@ -71,18 +84,22 @@ func TestPushLoad(t *testing.T) {
 }
 
 func TestParseAnnotations(t *testing.T) {
-	got, err := parseAnnotations([]string{"a=b=c", "manifest:d=e", "manifest[linux/amd64]:f=g", "manifest[linux/arm64]:h=i"}, amd64)
+	got, err := parseAnnotations([]string{"a=b=c", "manifest:d=e", "manifest[linux/amd64]:f=g", "index,manifest[linux/arm64]:h=i"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]string{"a": "b=c", "d": "e", "f": "g"}, got); diff != "" {
+	want := []output.Annotation{
+		{Name: "a", Value: "b=c"}, {Level: output.OnManifest, Name: "d", Value: "e"}, {Level: output.OnManifest, Platform: &amd64, Name: "f", Value: "g"},
+		{Level: output.OnIndex, Name: "h", Value: "i"}, {Level: output.OnManifest, Platform: &arm64, Name: "h", Value: "i"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for value, want := range map[string]string{
-		"a": "expected key=value", "index:a=b": "index annotations not supported for single platform export",
+		"a": "expected key=value", "manifest[1/2/3/4]:a=b": `platform "1/2/3/4"`,
 		"indx:a=b": `unknown annotation type "indx"`,
 	} {
-		if _, err := parseAnnotations([]string{value}, amd64); !failsWith(err, want) {
+		if _, err := parseAnnotations([]string{value}); !failsWith(err, want) {
 			t.Errorf("%q: %v, want %q", value, err, want)
 		}
 	}
