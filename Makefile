@@ -9,7 +9,8 @@
 # and gpgme. netgo, osusergo: Go's own resolver and user lookup, which static
 # programs need.
 TAGS := exclude_graphdriver_btrfs containers_image_openpgp netgo osusergo
-# The commands carry their container runner inside, see package run.
+# The commands carry their container runner and network process inside, see
+# package run.
 EMBED := $(TAGS) embedrunner
 # The linker would warn of a dlopen in a PKCS#11 client that nothing here calls.
 STATIC := -trimpath -buildvcs=false -ldflags '-s -w -extldflags "-static -Wl,--no-warnings"'
@@ -28,6 +29,7 @@ build: $(COMMANDS)
 $(COMMANDS) &: $(SOURCES) Makefile | toolchain
 	@echo "building bin/build, bin/run and bin/cooper"
 	@go build -tags '$(TAGS)' $(STATIC) -o run/internal/spawn/runner.bin ./run/internal/runner/cmd
+	@go build -tags '$(TAGS)' $(STATIC) -o run/internal/network/uplink/launch/uplink.bin ./run/internal/network/uplink/process/cmd
 	@go build -tags '$(EMBED)' $(STATIC) -o bin/ ./cmd/build ./cmd/run ./cmd/cooper
 	@touch $(COMMANDS)
 
@@ -48,4 +50,4 @@ bench: build
 	@bench/run
 
 clean:
-	rm -rf bin run/internal/spawn/runner.bin
+	rm -rf bin run/internal/spawn/runner.bin run/internal/network/uplink/launch/uplink.bin

@@ -3,6 +3,6 @@
 package run
 
 // Init must be the first thing main calls, before flags are read: it becomes
-// the runner or a container's first process, and does not return, if this
-// process was executed as such.
+// the runner, a container's first process or the user's network process, and does
+// not return, if this process was executed as such.
 func Init() {}

@@ -39,6 +39,7 @@ var livesIn = map[string][]string{
 	"github.com/opencontainers/runc":          {"run"},
 	"github.com/opencontainers/cgroups":       {"run"},
 	"github.com/vishvananda/netlink":          {"run"},
+	"gvisor.dev/gvisor":                       {"run"},
 	"github.com/spf13":                        {"cmd"},
 	"github.com/rogpeppe/go-internal":         {"cmd"},
 	"github.com/stretchr/testify":             {}, // tests compare with go-cmp

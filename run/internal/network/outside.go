@@ -42,6 +42,9 @@ func (t target) address(host netip.Addr) netip.Addr {
 }
 
 // openOutside returns the outside for r, to be closed by the caller.
-func openOutside(_ context.Context, _ *Request) (outside, error) {
+func openOutside(r *Request) (outside, error) {
+	if r.Rootless {
+		return openRootless(r.RunDir)
+	}
 	return &machine{}, nil
 }

@@ -82,7 +82,7 @@ func (s *Sandbox) makeInside() (err error) {
 
 // connectable opens the outside, and has a lease and bridges for all attachments.
 func (s *Sandbox) connectable(ctx context.Context) (g *ground, all []bridge, err error) {
-	if s.out, err = openOutside(ctx, &s.request); err != nil {
+	if s.out, err = openOutside(&s.request); err != nil {
 		return nil, nil, err
 	}
 	if g, err = openGround(s.out.Namespace()); err != nil {

@@ -33,17 +33,19 @@ const (
 // process: nobody can change what runs in containers' first processes
 // (CVE-2019-5736), and libcontainer, which looks for these seals, does not copy it
 // again for each container.
-var Program = sync.OnceValues(func() (*os.File, error) {
-	const what = "container runner's program"
-	fd, err := unix.MemfdCreate("cooper-runner", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+var Program = sync.OnceValues(func() (*os.File, error) { return InMemory("cooper-runner", openProgram) })
+
+// InMemory copies a program into a sealed file in memory of that name.
+func InMemory(name string, open func() (io.ReadCloser, error)) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
 	if err == unix.EINVAL { // before Linux 6.3
-		fd, err = unix.MemfdCreate("cooper-runner", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, os.NewSyscallError("memfd_create", err))
+		return nil, fmt.Errorf("program %s: %w", name, os.NewSyscallError("memfd_create", err))
 	}
-	f := os.NewFile(uintptr(fd), "cooper-runner")
-	src, err := openProgram()
+	f := os.NewFile(uintptr(fd), name)
+	src, err := open()
 	if err == nil {
 		_, err = io.Copy(f, src)
 		src.Close()
@@ -53,10 +55,10 @@ var Program = sync.OnceValues(func() (*os.File, error) {
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("program %s: %w", name, err)
 	}
 	return f, nil
-})
+}
 
 func seal(f *os.File) error {
 	if err := f.Chmod(0o511); err != nil {
