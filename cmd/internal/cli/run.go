@@ -246,6 +246,9 @@ func (e *Env) create(ctx context.Context, f *runFlags, name string, command []st
 	if warning != "" {
 		fmt.Fprintln(e.Stderr, warning)
 	}
+	if err := f.joinOthers(cs, &options); err != nil {
+		return nil, err
+	}
 	if options.AutoRemove {
 		if options.Program, err = e.remover(store); err != nil {
 			return nil, err
