@@ -71,8 +71,3 @@ func (c *Container) joinNetwork(req *life.Request, t *Task, conf *Config) error 
 	}
 	return nil
 }
-
-// attachments are the container's places on networks.
-func (c *Container) attachments() ([]network.Attachment, error) {
-	return nil, nil
-}

@@ -34,6 +34,8 @@ type ContainerOptions struct {
 	// "container:ID", "ns:PATH" or the name of a network.
 	NetworkMode string
 	Networks    []NetworkAttachment
+	// Disconnected: it was taken off its last network.
+	Disconnected bool `json:",omitempty"`
 	// Exposed are "80/tcp" and the like, of the image and --expose.
 	Exposed []string
 	Ports   []PortMapping

@@ -75,7 +75,7 @@ type bridge netlink.Link
 // prepare returns n's bridge, with what the nft table has for it; both are made if
 // they are not there. leases are all that there are, n's own among them.
 func (g *ground) prepare(n *Network, leases []*lease) (b bridge, warnings []string, err error) {
-	b, err = g.find(n)
+	b, err = g.find(n, leases)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -111,7 +111,14 @@ func (g *ground) prepare(n *Network, leases []*lease) (b bridge, warnings []stri
 
 // find returns n's bridge, or nil. What an earlier network of that name left is
 // removed.
-func (g *ground) find(n *Network) (bridge, error) {
+func (g *ground) find(n *Network, leases []*lease) (bridge, error) {
+	for _, l := range leases {
+		for _, p := range l.Places {
+			if p.Network.Bridge == n.Bridge && mark(&p.Network) != mark(n) {
+				return nil, fmt.Errorf("bridge %s of network %s is in use for another network, %s, by container %s: stop that first", n.Bridge, n.Name, p.Network.Name, l.Name)
+			}
+		}
+	}
 	link, err := g.links.LinkByName(n.Bridge)
 	switch {
 	case errors.As(err, new(netlink.LinkNotFoundError)):

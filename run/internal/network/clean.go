@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -40,14 +41,27 @@ func Linger(ctx context.Context, directory string) error {
 // Clean removes what the container of that id has left after its monitor was killed,
 // and at once all that nobody uses any more. It is no error when nothing is there.
 func Clean(directory, id string) error {
-	d := runDir(directory)
-	if d.alive(id) {
-		return nil
+	if d := runDir(directory); !d.alive(id) {
+		return d.takeBack(id)
 	}
+	return nil
+}
+
+// takeBack removes a dead container's lease. Where there can be more of it than
+// that, everything is swept.
+func (d runDir) takeBack(id string) error {
 	if d.isMachine() {
 		return d.sweep()
 	}
 	return d.forget(id)
+}
+
+// Sweep removes at once all that nobody uses any more.
+func Sweep(directory string) error {
+	if d := runDir(directory); d.isMachine() {
+		return d.sweep()
+	}
+	return nil
 }
 
 // machineFile says that a directory's leases are of the machine's own namespace:
@@ -78,9 +92,17 @@ func (d runDir) sweep() error {
 	}
 	errs := []error{g.sweep(leases)}
 	if len(leases) == 0 {
-		errs = append(errs, g.table.remove(), os.Remove(d.machineFile()))
+		errs = append(errs, g.table.remove(), remove(d.machineFile()), remove(d.defaultFile()))
 	}
 	return errors.Join(errs...)
+}
+
+// remove removes a file. It is no error when it is not there.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // sweep removes interfaces that no lease has.

@@ -16,7 +16,9 @@ import (
 // A run directory holds
 //
 //	lock                 held (flock) while leases, bridges or the nft table change
-//	default.json         the default network, once it has been used
+//	default.json         the default network's subnet, while it is in use
+//	machine              there while leases are of the machine's own namespace
+//	linger               held by the process that will remove what is unused
 //	leases/ID.json       what the container of that id has: a lease
 //	leases/ID.lock       held as long as the process lives that answers for it
 //	subnets/SUBNET       the file of the network that has the subnet
@@ -154,14 +156,7 @@ func (d runDir) alive(id string) bool {
 
 // forget removes the files of a lease.
 func (d runDir) forget(id string) error {
-	err := os.Remove(d.file(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if e := os.Remove(d.lockFile(id)); !errors.Is(e, fs.ErrNotExist) {
-		err = errors.Join(err, e)
-	}
-	return err
+	return errors.Join(remove(d.file(id)), remove(d.lockFile(id)))
 }
 
 // target is where published ports lead: the addresses on the first network that has

@@ -52,7 +52,7 @@ func (s *Sandbox) setup(ctx context.Context) error {
 	var bridges []bridge
 	err := context.Cause(ctx)
 	if err == nil && len(s.request.Attachments) > 0 {
-		g, bridges, err = s.connectable(ctx)
+		g, bridges, err = s.connectable()
 	}
 	if g != nil {
 		defer g.Close()
@@ -80,27 +80,39 @@ func (s *Sandbox) makeInside() (err error) {
 	return err
 }
 
-// connectable opens the outside, and has a lease and bridges for all attachments.
-func (s *Sandbox) connectable(ctx context.Context) (g *ground, all []bridge, err error) {
-	if s.out, err = openOutside(&s.request); err != nil {
-		return nil, nil, err
+// open opens the outside, and takes the locks of the lease and the directory. The
+// caller closes g and the directory's lock.
+func (s *Sandbox) open() (g *ground, lock *os.File, err error) {
+	if s.out == nil {
+		if s.out, err = openOutside(&s.request); err != nil {
+			return nil, nil, err
+		}
 	}
 	if g, err = openGround(s.out.Namespace()); err != nil {
 		return nil, nil, err
 	}
-	lock, err := s.dir.lock()
-	if err != nil {
-		return g, nil, err
-	}
-	defer lock.Close()
-	if s.own, err = lockedFile(s.dir.lockFile(s.request.ID), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return g, nil, fmt.Errorf("network lease of container %s: %w", s.request.ID, err)
+	if lock, err = s.dir.lock(); err != nil {
+		return nil, nil, errors.Join(err, g.Close())
 	}
 	if s.out.Namespace() == nil {
-		if err := os.WriteFile(s.dir.machineFile(), nil, 0o600); err != nil {
-			return g, nil, err
-		}
+		err = os.WriteFile(s.dir.machineFile(), nil, 0o600)
 	}
+	if err == nil && s.own == nil {
+		s.own, err = lockedFile(s.dir.lockFile(s.request.ID), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("network lease: %w", err), lock.Close(), g.Close())
+	}
+	return g, lock, nil
+}
+
+// connectable has a lease and bridges for all attachments.
+func (s *Sandbox) connectable() (g *ground, all []bridge, err error) {
+	g, lock, err := s.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer lock.Close()
 	for _, a := range s.request.Attachments {
 		b, err := s.join(g, a)
 		if err != nil {
@@ -194,18 +206,11 @@ func (s *Sandbox) Connect(ctx context.Context, a Attachment) (err error) {
 	if slices.ContainsFunc(s.places(), func(p place) bool { return p.Network.ID == a.Network.ID }) {
 		return fmt.Errorf("container is on network %s already", a.Network.Name)
 	}
-	if s.out == nil {
-		return fmt.Errorf("container was started without a network: it cannot be connected to %s", a.Network.Name)
-	}
-	g, err := openGround(s.out.Namespace())
+	g, lock, err := s.open()
 	if err != nil {
 		return err
 	}
 	defer g.Close()
-	lock, err := s.dir.lock()
-	if err != nil {
-		return err
-	}
 	defer lock.Close()
 	b, err := s.join(g, a)
 	if err != nil {
@@ -229,15 +234,11 @@ func (s *Sandbox) Disconnect(ctx context.Context, name string) error {
 		return fmt.Errorf("container is not on network %s", name)
 	}
 	before := s.lease.target()
-	g, err := openGround(s.out.Namespace())
+	g, lock, err := s.open()
 	if err != nil {
 		return err
 	}
 	defer g.Close()
-	lock, err := s.dir.lock()
-	if err != nil {
-		return err
-	}
 	defer lock.Close()
 	if err := g.unplug(places[i].Link); err != nil {
 		return err
