@@ -37,11 +37,13 @@ type table struct {
 // openTable prepares to work on the table of namespace ns, nil meaning the caller's
 // own. Nothing is sent yet.
 func openTable(ns *os.File) (*table, error) {
-	options := []nftables.ConnOption{nftables.AsLasting()}
-	if ns != nil {
-		options = append(options, nftables.WithNetNSFd(int(ns.Fd())))
-	}
-	conn, err := nftables.New(options...)
+	var conn *nftables.Conn
+	// Not with the library's way into a namespace: it returns, and a user may not
+	// return to the machine's.
+	err := within(ns, func() (err error) {
+		conn, err = nftables.New(nftables.AsLasting())
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
