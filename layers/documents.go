@@ -2,6 +2,7 @@ package layers
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -57,13 +58,21 @@ func (s *Store) Describe(o ImageOptions) (Documents, error) {
 
 // Documents returns the documents of an image in the store. The config is as it
 // was pulled, to the byte; the manifest is made anew, since the store keeps
-// layers uncompressed, with the format and the annotations of the old one.
+// layers uncompressed, with the format and the annotations of the old one. Of an
+// index there are none, see Index.
 func (s *Store) Documents(nameOrID string) (Documents, error) {
 	img, _, err := s.find(nameOrID)
 	if err != nil {
 		return Documents{}, err
 	}
-	d, err := s.storedDocuments(img, "")
+	index, err := s.indexDocument(img)
+	if err == nil && index != nil {
+		err = errors.New("it is an index of several images")
+	}
+	var d Documents
+	if err == nil {
+		d, err = s.storedDocuments(img, "")
+	}
 	if err != nil {
 		return Documents{}, fmt.Errorf("image %s: %w", nameOrID, err)
 	}

@@ -90,19 +90,30 @@ func savedImages(store *layers.Store, names []string) ([]registry.ArchiveImage, 
 		}
 		i, seen := at[image.ID]
 		if !seen {
-			docs, err := store.Documents(image.ID)
+			one, err := savedImage(store, image)
 			if err != nil {
 				return nil, err
 			}
 			i = len(images)
 			at[image.ID] = i
-			images = append(images, registry.ArchiveImage{Documents: docs})
+			images = append(images, one)
 		}
 		if full := askedName(image.Names, name); full != "" && !slices.Contains(images[i].Names, full) {
 			images[i].Names = append(images[i].Names, full)
 		}
 	}
 	return images, nil
+}
+
+// savedImage is an image or index without its names.
+func savedImage(store *layers.Store, image layers.Image) (one registry.ArchiveImage, err error) {
+	if !image.IsIndex() {
+		one.Documents, err = store.Documents(image.ID)
+		return one, err
+	}
+	index, err := store.Index(image.ID)
+	one.Index = &index
+	return one, err
 }
 
 // askedName is the full name among names that an image was found by, "" when it
@@ -141,7 +152,7 @@ an OCI image layout, compressed or not.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&file, "input", "i", "", "Read from `FILE` (default standard input)")
-	fs.StringVar(&platform, "platform", "", "Of an image for several platforms load `OS/ARCH[/VARIANT]` (default this machine's)")
+	fs.StringVar(&platform, "platform", "", "Of an image for several platforms load `OS/ARCH[/VARIANT]` (default all that are there)")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Print nothing")
 	e.commonFlags(cmd)
 	return cmd

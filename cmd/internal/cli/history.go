@@ -53,7 +53,7 @@ func (e *Env) history(ctx context.Context, name string, noTrunc bool) ([]map[str
 	if err != nil {
 		return nil, err
 	}
-	image, err := store.Image(name)
+	image, err := imageToShow(store, name)
 	if errors.Is(err, layers.ErrNotFound) {
 		return nil, fmt.Errorf("no such image: %s", name)
 	}

@@ -100,8 +100,8 @@ func (e *Env) pruneImages(ctx context.Context, all bool) error {
 	}
 	var errs []error
 	for _, image := range images {
-		if len(image.Names) > 0 && !all {
-			continue
+		if len(image.Names) > 0 && !all || len(image.Names) == 0 && image.Listed {
+			continue // those of an index go with it
 		}
 		untagged, deleted, err := store.RemoveImage(image.ID, true)
 		if errors.Is(err, layers.ErrInUse) || errors.Is(err, layers.ErrNotFound) {

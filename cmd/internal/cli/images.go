@@ -44,7 +44,7 @@ func newImages(e *Env) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.BoolVarP(&f.all, "all", "a", false, "Show all images (there are no hidden ones; for docker's sake)")
+	fs.BoolVarP(&f.all, "all", "a", false, "Show the nameless images of indexes too")
 	fs.BoolVar(&f.digests, "digests", false, "Show digests")
 	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "Show only some: `reference=PATTERN`, dangling=true, label=NAME[=VALUE] (repeatable)")
 	fs.StringVar(&f.format, "format", "", "Print json, or a Go `TEMPLATE` for each image")
@@ -67,6 +67,9 @@ func (e *Env) images(ctx context.Context, f *imagesFlags) error {
 	images, err := store.Images()
 	if err != nil {
 		return err
+	}
+	if !f.all {
+		images = slices.DeleteFunc(images, func(i layers.Image) bool { return i.Listed && len(i.Names) == 0 })
 	}
 	rows := imageRows(images, filters, f.noTrunc, time.Now())
 	if f.quiet {

@@ -12,6 +12,7 @@ import (
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"cooper/layers"
@@ -148,7 +149,7 @@ func inspectOne(ctx context.Context, all []inspector, name string, o inspection)
 
 // inspectImage describes the image with a name.
 func (e *Env) inspectImage(_ context.Context, name string, _ inspection) (any, error) {
-	image, err := e.store.Image(name)
+	image, err := imageToShow(e.store, name)
 	if errors.Is(err, layers.ErrNotFound) {
 		return nil, errNoObject
 	}
@@ -156,6 +157,21 @@ func (e *Env) inspectImage(_ context.Context, name string, _ inspection) (any, e
 		return nil, err
 	}
 	return describeImage(image, e.store.DriverName()), nil
+}
+
+// imageToShow finds the image to show for a name: of an index, under its names,
+// the one for this machine, else the first.
+func imageToShow(store *layers.Store, name string) (layers.Image, error) {
+	found, err := store.Image(name)
+	if err != nil || !found.IsIndex() {
+		return found, err
+	}
+	image, err := store.ImageFor(found.ID, ocispec.Platform{})
+	if errors.Is(err, layers.ErrNotFound) && len(found.Manifests) > 0 {
+		image, err = store.Image(found.Manifests[0].Digest.String())
+	}
+	image.Names, image.Digest = found.Names, found.Digest
+	return image, err
 }
 
 // describeImage describes image.

@@ -313,9 +313,12 @@ func (e *Env) imageToRun(ctx context.Context, store *layers.Store, name string, 
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	if policy == builder.PullMissing || policy == builder.PullNever {
-		image, err := store.Image(name)
+		image, err := store.ImageFor(name, platform)
 		if err == nil || !errors.Is(err, layers.ErrNotFound) {
 			return image, err
+		}
+		if _, indexErr := store.Image(name); indexErr == nil {
+			return image, err // an index that has other platforms
 		}
 		if policy == builder.PullNever {
 			return image, withHint(fmt.Errorf("image %s is not in the store", name), "Pull or build it first, or leave out --pull=never.")
