@@ -1,17 +1,13 @@
 package run
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"time"
 
 	"cooper/run/internal/life"
@@ -52,47 +48,27 @@ func (c *Container) Logs(ctx context.Context, o LogOptions, each func(LogLine) e
 	if _, err := c.LogPath(); err != nil {
 		return err
 	}
-	r := &logReader{c: c, o: o, each: each, buf: bufio.NewReaderSize(nil, 64<<10)}
+	r := &logReader{c: c, o: o, each: each}
+	r.recordReader = newRecordReader(c.dir, life.LogFile, r.line)
 	defer r.close()
 	err := r.run(ctx)
-	if errors.Is(err, errLogEnd) {
+	if errors.Is(err, errRecordsEnd) {
 		return nil
 	}
-	return err
+	return c.fail("log", err)
 }
 
-// errLogEnd ends the reading of a log before its end.
-var errLogEnd = errors.New("end of what was asked for")
-
-// logReader is one running Logs. It holds the files that it has yet to read open,
-// so that it loses none by a rotation.
+// logReader is one running Logs.
 type logReader struct {
+	*recordReader
 	c    *Container
 	o    LogOptions
 	each func(LogLine) error
-
-	files []*os.File // the oldest first; the first one is being read
-	buf   *bufio.Reader
-	part  []byte // the beginning of a record that is not there to its end
-	watch *logWatch
-}
-
-func (r *logReader) close() {
-	closeAll(r.files)
-	if r.watch != nil {
-		r.watch.close()
-	}
-}
-
-func closeAll(files []*os.File) {
-	for _, f := range files {
-		f.Close()
-	}
 }
 
 func (r *logReader) run(ctx context.Context) (err error) {
 	if r.o.Follow {
-		if r.watch, err = newLogWatch(ctx, r.c.dir); err != nil {
+		if err := r.startWatch(ctx); err != nil {
 			return err
 		}
 	}
@@ -104,101 +80,32 @@ func (r *logReader) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if len(r.files) > 0 {
-		r.buf.Reset(r.files[0])
-	}
 	if r.watch == nil {
 		return r.drain(ctx)
 	}
-	return r.follow(ctx)
+	return r.follow(ctx, r.o.Until, r.o.Pause)
 }
 
-// scan opens the log's files that are newer than those already open. It begins with
-// the newest: a file that is renamed meanwhile is met twice and not missed.
-func (r *logReader) scan() error {
-	var newer []*os.File // the newest first
-	missing := 0
-	// While files are being renamed one name is free.
-	for i := 0; missing < 2; i++ {
-		name := filepath.Join(r.c.dir, life.LogFile)
-		if i > 0 {
-			name += "." + strconv.Itoa(i)
-		}
-		f, err := os.Open(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			missing++
-			continue
-		}
-		if err != nil {
-			closeAll(newer)
-			return r.c.fail("log", err)
-		}
-		missing = 0
-		if sameAsAny(f, r.files) {
-			f.Close()
-			break
-		}
-		if sameAsAny(f, newer) {
-			f.Close()
-			continue
-		}
-		newer = append(newer, f)
+// startWatch watches the log and the container's monitor, whose end is that of the
+// log. The state is no sign of it: it may be written before the last of the output.
+func (r *logReader) startWatch(ctx context.Context) (err error) {
+	if r.watch, err = newWatch(ctx, r.dir, r.name); err != nil {
+		return err
 	}
-	slices.Reverse(newer)
-	r.files = append(r.files, newer...)
-	return nil
-}
-
-// drain reads what is there. At the end only the newest file is left.
-func (r *logReader) drain(ctx context.Context) error {
-	for len(r.files) > 0 {
-		if err := r.readFile(ctx); err != nil {
-			return err
-		}
-		if len(r.files) == 1 {
-			return nil
-		}
-		r.files[0].Close()
-		r.files = r.files[1:]
-		r.part = r.part[:0] // its writer was killed
-		r.buf.Reset(r.files[0])
+	st, err := r.c.State()
+	if errors.Is(err, ErrNoContainer) || err == nil && !st.Alive() {
+		r.watch.ended = true
+		return nil
 	}
-	return nil
-}
-
-// readFile reads the first file to its present end.
-func (r *logReader) readFile(ctx context.Context) error {
-	for n := 0; ; n++ {
-		if n%256 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		piece, err := r.buf.ReadSlice('\n')
-		if err == nil && len(r.part) == 0 {
-			if err := r.record(piece); err != nil {
-				return err
-			}
-			continue
-		}
-		r.part = append(r.part, piece...)
-		switch {
-		case err == nil:
-			err := r.record(r.part)
-			r.part = r.part[:0]
-			if err != nil {
-				return err
-			}
-		case errors.Is(err, bufio.ErrBufferFull):
-		case errors.Is(err, io.EOF):
-			return nil
-		default:
-			return r.c.fail("log", err)
-		}
+	if err != nil {
+		return err
 	}
+	return r.watch.attend(st.MonitorPID)
 }
 
-// record hands one record on, if it is wanted. What can't be read is shown as it
-// is: better than to keep it back.
-func (r *logReader) record(record []byte) error {
+// line hands one record on, if it is wanted. What can't be read is shown as it is:
+// better than to keep it back.
+func (r *logReader) line(record []byte) error {
 	l, err := parseLogLine(record, r.c.opts.Log.Driver)
 	if err != nil {
 		l = LogLine{Text: record}
@@ -209,51 +116,10 @@ func (r *logReader) record(record []byte) error {
 			return nil
 		}
 		if !r.o.Until.IsZero() && t.After(r.o.Until) {
-			return errLogEnd
+			return errRecordsEnd
 		}
 	}
 	return r.each(l)
-}
-
-// follow reads until the container has ended.
-func (r *logReader) follow(ctx context.Context) error {
-	if err := r.watch.find(r.c); err != nil {
-		return err
-	}
-	for {
-		// A container that is seen to have ended has written all, and a file
-		// that another has followed is complete: so look first, then read.
-		ended := r.watch.ended
-		if r.watch.renamed || ended {
-			r.watch.renamed = false
-			if err := r.more(); err != nil {
-				return err
-			}
-		}
-		if err := r.drain(ctx); err != nil || ended {
-			return err
-		}
-		if r.o.Pause != nil {
-			if err := r.o.Pause(); err != nil {
-				return err
-			}
-		}
-		if err := r.watch.wait(ctx, r.o.Until); err != nil {
-			return err
-		}
-	}
-}
-
-// more scans for newer files. The container may have been removed.
-func (r *logReader) more() error {
-	first := len(r.files) == 0
-	if err := r.scan(); err != nil && !errors.Is(err, ErrNoContainer) {
-		return err
-	}
-	if first && len(r.files) > 0 {
-		r.buf.Reset(r.files[0])
-	}
-	return nil
 }
 
 // seekTail drops the files and sets the offset so that reading begins with the last
@@ -263,16 +129,17 @@ func (r *logReader) seekTail() error {
 	for i := len(r.files) - 1; i >= 0; i-- {
 		offset, found, err := r.tailOffset(r.files[i], left)
 		if err != nil {
-			return r.c.fail("log", err)
+			return err
 		}
 		if left -= found; left > 0 {
 			continue
 		}
 		if _, err := r.files[i].Seek(offset, io.SeekStart); err != nil {
-			return r.c.fail("log", err)
+			return err
 		}
 		closeAll(r.files[:i])
 		r.files = r.files[i:]
+		r.buf.Reset(r.files[0])
 		return nil
 	}
 	return nil
@@ -337,16 +204,4 @@ func (b *backwards) previous() (int64, []byte, error) {
 		b.start -= size
 		b.block = append(more, b.block...)
 	}
-}
-
-// sameAsAny reports whether f is one of files.
-func sameAsAny(f *os.File, files []*os.File) bool {
-	st, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(files, func(g *os.File) bool {
-		other, err := g.Stat()
-		return err == nil && os.SameFile(st, other)
-	})
 }

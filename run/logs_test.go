@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
 )
 
 // logged is a container with these log files, "log" first; the monitor, if any, is
@@ -250,4 +249,3 @@ func FuzzLogLine(f *testing.F) {
 		}
 	})
 }
-
