@@ -5,7 +5,7 @@ import "github.com/spf13/cobra"
 // containerCommands makes the commands about containers that cooper has and, under
 // the same names, cooper container.
 func containerCommands(e *Env) []*cobra.Command {
-	return []*cobra.Command{newRm(e), newRename(e), newPort(e), newLogs(e),
+	return []*cobra.Command{newRm(e), newRename(e), newPort(e), newLogs(e), newDiff(e), newCommit(e), newExport(e),
 		newStart(e), newStop(e), newRestart(e), newKill(e), newPause(e), newUnpause(e), newWait(e), newAttach(e), newExec(e), newUpdate(e)}
 }
 
