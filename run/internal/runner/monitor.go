@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -146,7 +147,12 @@ func (m *monitor) runOnce(files []*os.File) (end wire.Event) {
 	spec.Mounts = append(spec.Mounts[:0:0], spec.Mounts...)
 	spec.Linux, req.Spec = &linux, &spec
 	told := observer{started: m.started, console: m.console}
-	if !m.req.Foreground {
+	if m.req.Foreground {
+		files = slices.Clone(files)
+		for _, n := range []int{m.req.Dir, m.req.Lock, m.req.Listener} {
+			files[n] = nil // not the container's to close
+		}
+	} else {
 		var err error
 		if files, err = m.streams.start(&req); err != nil {
 			return wire.Event{Code: 125, Error: err.Error(), Finished: time.Now()}

@@ -51,7 +51,7 @@
 
 _Static_assert(sizeof(struct stage_header) == 96, "stage.go has the same layout");
 
-/* What ps shows for an init; no longer than the name it is executed by. */
+/* What ps shows for an init. */
 #define INIT_NAME "cooper-init"
 
 struct stage {
@@ -373,8 +373,7 @@ static void __attribute__((noreturn)) be_init(struct stage *s, char *file, char 
 	}
 	syscall(SYS_close_range, 0, ~0U, 0);
 	prctl(PR_SET_NAME, INIT_NAME, 0, 0, 0);
-	if (strlen(name) >= sizeof(INIT_NAME) - 1)
-		strcpy(name, INIT_NAME);
+	strncpy(name, INIT_NAME, strlen(name)); /* and zero bytes after it */
 	for (;;) {
 		int sig = sigwaitinfo(&all, NULL);
 		if (sig == SIGCHLD)
