@@ -44,6 +44,9 @@ type session struct {
 	process  *spawn.Process // the monitor, if we started it
 	messages chan *wire.Message
 	lost     error // why messages was closed
+	// uplink is used by this process until the monitor does; nil if there is
+	// none to start.
+	uplink io.Closer
 
 	stdio   *stdio      // direct, without a terminal
 	console *attachment // direct, with one
@@ -131,6 +134,9 @@ func (s *session) open(conn *wire.Conn, process *spawn.Process) {
 
 // close leaves the process to itself, or, in the foreground, ends it.
 func (s *session) close() {
+	if s.uplink != nil {
+		s.uplink.Close()
+	}
 	if s.conn != nil {
 		s.conn.Close()
 		for m := range s.messages {

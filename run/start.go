@@ -118,6 +118,9 @@ func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err err
 	req.Dir, req.Lock, req.Listener = len(files), len(files)+1, len(files)+2
 	files = append(files, dir, lock, listener)
 	s := &session{name: c.opts.Name, terminal: c.opts.Config.Terminal, streams: streams}
+	if s.uplink, err = holdUplink(req.Network); err != nil {
+		return nil, err
+	}
 	if streams != nil {
 		if files, err = s.give(req, files); err != nil {
 			return nil, err
