@@ -85,7 +85,7 @@ func makeMachine() error {
 
 // inside is a namespace whose way out is a stack of this process.
 type inside struct {
-	t  *testing.T
+	t  testing.TB
 	ns *os.File
 }
 
@@ -96,7 +96,7 @@ func eachDevice(t *testing.T, f func(t *testing.T, in *inside)) {
 	}
 }
 
-func newInside(t *testing.T, open func(*os.File) (int, error)) *inside {
+func newInside(t testing.TB, open func(*os.File) (int, error)) *inside {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to make network namespaces")
@@ -145,7 +145,7 @@ func (in *inside) dial(network, address string) (c net.Conn, err error) {
 }
 
 // serveTCP answers each TCP connection to an address with f.
-func serveTCP(t *testing.T, address netip.Addr, f func(*net.TCPConn)) netip.AddrPort {
+func serveTCP(t testing.TB, address netip.Addr, f func(*net.TCPConn)) netip.AddrPort {
 	t.Helper()
 	l, err := net.Listen("tcp", netip.AddrPortFrom(address, 0).String())
 	if err != nil {
