@@ -285,10 +285,12 @@ func newTarget(bd *build, op *dockerfile.Copy, view *layers.View, v *vertex) (*t
 
 // addMatch adds a file, or the contents of a directory.
 func (t *target) addMatch(ctx context.Context, s *source, m *match) error {
-	if m.dir && (!t.isDir || len(m.files) == 1 && !t.made()) {
-		if err := t.makeDir(m); err != nil {
+	if m.dir {
+		if err := t.enter(m); err != nil {
 			return err
 		}
+	} else if i, ok := t.at[t.dest]; ok && t.isDir {
+		t.entries[i].ModTime = t.now
 	}
 	entries, err := s.view.Entries(ctx, m.files)
 	if err != nil {
@@ -315,10 +317,33 @@ func (t *target) addMatch(ctx context.Context, s *source, m *match) error {
 	return nil
 }
 
-// made reports whether the destination is there already or is about to be.
-func (t *target) made() bool {
-	_, err := t.view.Lstat(t.dest)
-	return err == nil || len(t.entries) > 0
+// enter prepares the destination for the files in the directory m. As BuildKit's
+// it gets the time of the last directory that is copied into it, even if it was
+// there before; the root keeps its own.
+func (t *target) enter(m *match) error {
+	if !t.isDir {
+		return t.makeDir(m)
+	}
+	if t.dest == "." || len(m.files) == 0 || m.files[0].Path != m.root {
+		return nil
+	}
+	if i, ok := t.at[t.dest]; ok {
+		t.entries[i].ModTime = m.files[0].ModTime
+		return nil
+	}
+	info, err := t.view.Lstat(t.dest)
+	if missing(err) {
+		return t.makeDir(m)
+	}
+	if err != nil {
+		return err
+	}
+	e, err := t.view.Entry(info)
+	if err != nil {
+		return err
+	}
+	e.ModTime = m.files[0].ModTime
+	return t.put(e, "")
 }
 
 // makeDir adds the destination directory itself: it gets the plain mode of a

@@ -135,7 +135,9 @@ func (u *unpacker) flush(ctx context.Context) error {
 	if len(t.entries) == 0 {
 		return nil
 	}
-	err := u.sn.Write(ctx, t.entries, layers.WriteOptions{DirMode: t.dirMode, DirUID: t.owner.uid, DirGID: t.owner.gid, Replace: true})
+	err := u.sn.Write(ctx, t.entries, layers.WriteOptions{
+		DirMode: t.dirMode, DirUID: t.owner.uid, DirGID: t.owner.gid, DirTime: t.now, Replace: true,
+	})
 	t.entries, t.from, t.at = nil, nil, map[string]int{}
 	u.held = 0
 	u.discard()
