@@ -18,6 +18,7 @@ import (
 func newStart(e *Env) *cobra.Command {
 	var attach, interactive bool
 	var detachKeys string
+	var sdnotify notifyFlag
 	sigProxy := true
 	cmd := &cobra.Command{
 		Use:                   "start [OPTIONS] CONTAINER [CONTAINER...]",
@@ -30,10 +31,10 @@ func newStart(e *Env) *cobra.Command {
 			if !attach && !interactive {
 				return e.eachContainer(cmd.Context(), args, false, func(c *run.Container) error {
 					err := c.Start(cmd.Context())
-					if errors.Is(err, run.ErrRunning) {
-						return nil
+					if err != nil && !errors.Is(err, run.ErrRunning) {
+						return err
 					}
-					return err
+					return sdnotify.tell(cmd.Context(), e, c)
 				})
 			}
 			if len(args) > 1 {
@@ -45,6 +46,7 @@ func newStart(e *Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVarP(&attach, "attach", "a", false, "Connect with its output, and forward signals")
 	fs.BoolVarP(&interactive, "interactive", "i", false, "Connect standard input too")
+	sdnotify.declare(fs)
 	fs.StringVar(&detachKeys, "detach-keys", "", "Detach by the keys `SEQUENCE` (default ctrl-p,ctrl-q)")
 	fs.BoolVar(&sigProxy, "sig-proxy", true, "Pass on signals to the container")
 	e.commonFlags(cmd)

@@ -21,8 +21,9 @@ type Env struct {
 	// executed anew.
 	stay bool
 
-	// args is the command line without the program's name.
-	args    []string
+	// commandLine is the command's name and its arguments.
+	commandLine []string
+
 	options layers.Options
 	store   *layers.Store
 }

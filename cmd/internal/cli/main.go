@@ -28,7 +28,7 @@ func Main(c Constructor) {
 // Execute runs a command, prints its error and returns its exit status.
 func Execute(ctx context.Context, e *Env, c Constructor, args []string) int {
 	root := c(e)
-	e.args = args
+	e.commandLine = append([]string{root.Name()}, args...)
 	root.SetArgs(args)
 	root.SetIn(e.Stdin)
 	root.SetOut(e.Stdout)

@@ -162,7 +162,10 @@ func (e *Env) runDetached(ctx context.Context, f *runFlags, c *freshContainer) e
 		}
 		return err
 	}
-	if _, err := fmt.Fprintln(e.Stdout, c.ID()); err != nil || !f.wait {
+	if _, err := fmt.Fprintln(e.Stdout, c.ID()); err != nil {
+		return err
+	}
+	if err := f.sdnotify.tell(ctx, e, c.Container); err != nil || !f.wait {
 		return err
 	}
 	return e.awaitHealth(ctx, c.Container, time.Duration(f.waitTimeout)*time.Second)
@@ -247,6 +250,10 @@ func (e *Env) create(ctx context.Context, f *runFlags, name string, command []st
 		fmt.Fprintln(e.Stderr, warning)
 	}
 	if err := f.joinOthers(cs, &options); err != nil {
+		return nil, err
+	}
+	options.CreateCommand = e.commandLine
+	if err := f.sdnotify.apply(e, &options.Config); err != nil {
 		return nil, err
 	}
 	if options.AutoRemove {

@@ -43,6 +43,7 @@ type startFlags struct {
 	attach      []string
 	wait        bool
 	waitTimeout uint64
+	sdnotify    notifyFlag
 }
 
 // flagAliases are docker's other names of flags.
@@ -78,6 +79,7 @@ func (f *startFlags) declare(fs *pflag.FlagSet) {
 	fs.BoolVarP(&f.detach, "detach", "d", false, "Run in the background and print the container's id")
 	fs.BoolVar(&f.wait, "wait", false, "With -d: return when the container is healthy, or runs if it has no health check")
 	fs.Uint64Var(&f.waitTimeout, "wait-timeout", 0, "With --wait: give up after `SECONDS`")
+	f.sdnotify.declare(fs)
 	fs.StringArrayVarP(&f.attach, "attach", "a", nil, "Attach to `STREAM` stdin, stdout or stderr only (repeatable)")
 	fs.StringVar(&f.detachKeys, "detach-keys", "", "Detach by the keys `SEQUENCE` (default ctrl-p,ctrl-q)")
 	fs.BoolVar(&f.sigProxy, "sig-proxy", true, "Pass on signals to the container")

@@ -27,8 +27,10 @@ import (
 //	imageconfig IMAGE FILE the image's config and history, as skopeo finds
 //	                       them, go to FILE in canonical form
 //	serve DIR              DIR is served at $URL, see there
+//	notify FILE            what is told to systemd goes to FILE
 //
-// and the conditions [root], [rootless], [git] and [peers], which is true when the
+// and the conditions [root], [rootless], [git], [binfmt], which is true when user
+// namespaces may have handlers for foreign programs, and [peers], which is true when the
 // other builders that scripts compare with are installed. In the environment,
 // BUSYBOX is the option that makes `FROM busybox` find the test base, BASES the
 // directory of the bases and EXAMPLES that of the example Dockerfiles.
@@ -47,6 +49,7 @@ func TestScript(t *testing.T) {
 			"imageconfig": imageConfig,
 			"serve":       serve,
 			"registry":    startRegistry,
+			"notify":      listenNotify,
 		},
 	})
 }
