@@ -132,9 +132,15 @@ func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err err
 		return nil, err
 	}
 	s.open(process.Conn, process)
-	if err := layers.KeepUserNamespace(process.Cmd.Process.Pid); err != nil {
-		s.close()
-		return nil, err
+	if !c.opts.Foreground {
+		err := layers.KeepUserNamespace(process.Cmd.Process.Pid)
+		if err == nil {
+			err = spawn.Share(process.Cmd.Process.Pid)
+		}
+		if err != nil {
+			s.close()
+			return nil, err
+		}
 	}
 	if err := s.conn.Send(life.KindStart, req, files...); err != nil {
 		s.close()

@@ -212,8 +212,21 @@ func (m *monitor) started(e wire.Event, _ ...*os.File) error {
 			c.signal(unix.SIGKILL)
 		})
 	}
-	go debug.FreeOSMemory() // most of what the start took is not needed again
+	if !m.req.Foreground {
+		time.AfterFunc(quietAfter, settleDown)
+	}
 	return nil
+}
+
+// quietAfter is when a monitor that has started its container gives back memory;
+// containers that have ended by then are spared the work.
+const quietAfter = time.Second
+
+// settleDown gives back what the start took. From here on little is allocated, and
+// memory counts more than time.
+func settleDown() {
+	debug.SetGCPercent(50)
+	debug.FreeOSMemory()
 }
 
 // console takes the container's terminal.
