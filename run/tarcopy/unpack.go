@@ -1,0 +1,264 @@
+package tarcopy
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// xattrPrefix is that of extended attributes in PAX records.
+const xattrPrefix = "SCHILY.xattr."
+
+// unpacker writes what a tar holds into a directory. Names in the tar are taken
+// element by element: no link in or below the directory is followed.
+type unpacker struct {
+	o    Options
+	dir  *os.File
+	dirs []*tar.Header // whose times are set at the end
+	buf  []byte
+}
+
+// unpack reads a tar to its end. A file takes the place of another, and a
+// directory is merged with another, but neither takes the other's place.
+func unpack(ctx context.Context, r io.Reader, dir *os.File, o Options) error {
+	u := &unpacker{o: o, dir: dir, buf: make([]byte, 256<<10)}
+	in := tar.NewReader(r)
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		h, err := in.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := u.entry(h, in); err != nil {
+			return err
+		}
+	}
+	_, err := io.Copy(io.Discard, r) // what pads the tar
+	return errors.Join(u.setTimes(), err)
+}
+
+// entry unpacks one file.
+func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
+	name := path.Clean("/" + h.Name)[1:]
+	if name == "" {
+		return nil // the directory itself stays as it is
+	}
+	parent, base := path.Split(name)
+	dir, err := u.openParent(parent)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer unix.Close(dir)
+	if err := u.makeRoom(dir, base, h); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if err := u.make(dir, base, h, content); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// openParent opens the directory that a file goes to, made if it is missing.
+func (u *unpacker) openParent(name string) (int, error) {
+	if name = strings.TrimRight(name, "/"); name == "" {
+		name = "."
+	}
+	fd, err := u.open(name, unix.O_PATH|unix.O_DIRECTORY)
+	if err != unix.ENOENT {
+		return fd, err
+	}
+	parent, base := path.Split(name)
+	dir, err := u.openParent(parent)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	if err := unix.Mkdirat(dir, base, 0o755); err != nil && err != unix.EEXIST {
+		return -1, err
+	}
+	return u.open(name, unix.O_PATH|unix.O_DIRECTORY)
+}
+
+func (u *unpacker) open(name string, flags int) (int, error) {
+	return unix.Openat2(int(u.dir.Fd()), name, &unix.OpenHow{
+		Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+}
+
+// makeRoom removes what a file is to replace. What can't be removed because
+// something is mounted on it is written into.
+func (u *unpacker) makeRoom(dir int, base string, h *tar.Header) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	isDir, wantDir := st.Mode&unix.S_IFMT == unix.S_IFDIR, h.Typeflag == tar.TypeDir
+	switch {
+	case isDir && wantDir:
+		return nil
+	case isDir:
+		return errors.New("cannot overwrite directory with non-directory")
+	case wantDir:
+		return errors.New("cannot overwrite non-directory with directory")
+	}
+	err = unix.Unlinkat(dir, base, 0)
+	if err == unix.EBUSY && h.Typeflag == tar.TypeReg && st.Mode&unix.S_IFMT == unix.S_IFREG {
+		return nil
+	}
+	return err
+}
+
+// make makes a file in dir.
+func (u *unpacker) make(dir int, base string, h *tar.Header, content io.Reader) error {
+	switch h.Typeflag {
+	case tar.TypeReg:
+		return u.makeRegular(dir, base, h, content)
+	case tar.TypeDir:
+		if err := unix.Mkdirat(dir, base, 0o700); err != nil && err != unix.EEXIST {
+			return err
+		}
+		u.dirs = append(u.dirs, h)
+		return u.finish(dir, base, h)
+	case tar.TypeLink:
+		return u.makeLink(dir, base, h)
+	case tar.TypeSymlink:
+		if err := unix.Symlinkat(h.Linkname, dir, base); err != nil {
+			return err
+		}
+		return u.finish(dir, base, h)
+	case tar.TypeFifo, tar.TypeChar, tar.TypeBlock:
+		kind := map[byte]uint32{tar.TypeFifo: unix.S_IFIFO, tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK}[h.Typeflag]
+		dev := unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
+		if err := unix.Mknodat(dir, base, kind|0o600, int(dev)); err != nil {
+			return err
+		}
+		return u.finish(dir, base, h)
+	}
+	return fmt.Errorf("files of type %q in a tar are not supported", h.Typeflag)
+}
+
+func (u *unpacker) makeRegular(dir int, base string, h *tar.Header, content io.Reader) (err error) {
+	fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err == unix.EEXIST {
+		fd, err = openMounted(dir, base)
+	}
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), base)
+	defer func() { err = errors.Join(err, f.Close()) }()
+	// Without ReadFrom, which would allocate a buffer for each file.
+	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{content}, u.buf); err != nil {
+		return err
+	}
+	if err := u.finish(dir, base, h); err != nil {
+		return err
+	}
+	if value := h.PAXRecords[xattrPrefix+capability]; value != "" {
+		err := unix.Fsetxattr(fd, capability, []byte(value), 0)
+		if err != nil && err != unix.EPERM && err != unix.EOPNOTSUPP {
+			return fmt.Errorf("set %s: %w", capability, err)
+		}
+	}
+	return nil
+}
+
+// openMounted opens a file that could not be removed, to be written anew. It is made
+// sure that it is one before anything is opened for writing.
+func openMounted(dir int, base string) (int, error) {
+	fd, err := unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, unix.EEXIST
+	}
+	return unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_WRONLY|unix.O_TRUNC|unix.O_CLOEXEC, 0)
+}
+
+// makeLink makes a further name of a file that was unpacked before.
+func (u *unpacker) makeLink(dir int, base string, h *tar.Header) error {
+	parent, old := path.Split(path.Clean("/" + h.Linkname)[1:])
+	from, err := u.openParent(parent)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	return unix.Linkat(from, old, dir, base, 0)
+}
+
+// finish gives a file its owner, mode and time.
+func (u *unpacker) finish(dir int, base string, h *tar.Header) error {
+	if u.o.Archive {
+		if err := unix.Fchownat(dir, base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("chown to %d:%d: %w", h.Uid, h.Gid, err)
+		}
+	}
+	if h.Typeflag != tar.TypeSymlink {
+		if err := chmodIn(dir, base, uint32(h.Mode&0o7777)); err != nil {
+			return err
+		}
+	}
+	if h.Typeflag == tar.TypeDir {
+		return nil
+	}
+	return setTime(dir, base, h.ModTime)
+}
+
+// chmodIn changes the mode of a file that is no link.
+func chmodIn(dir int, base string, mode uint32) error {
+	fd, err := unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return err
+	}
+	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode)
+}
+
+func setTime(dir int, base string, t time.Time) error {
+	ts := unix.NsecToTimespec(t.UnixNano())
+	return unix.UtimesNanoAt(dir, base, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// setTimes sets the times of directories, which change as files are made in them.
+func (u *unpacker) setTimes() error {
+	for _, h := range u.dirs {
+		parent, base := path.Split(path.Clean("/" + h.Name)[1:])
+		dir, err := u.openParent(parent)
+		if err != nil {
+			return fmt.Errorf("%s: %w", h.Name, err)
+		}
+		err = setTime(dir, base, h.ModTime)
+		unix.Close(dir)
+		if err != nil {
+			return fmt.Errorf("%s: %w", h.Name, err)
+		}
+	}
+	return nil
+}
