@@ -105,6 +105,12 @@ type Options struct {
 	// AllowInsecure, AllowDevice or "device=PATH". AllowNetworkHost is
 	// taken, but nothing needs it.
 	Allow []string
+	// Tests are command lines for the image's shell. Each runs in a container
+	// of the finished image, cached or not, before the image gets its names
+	// and goes to its outputs; the first to fail ends the build. TestTimeout
+	// bounds each; 0 is no bound.
+	Tests       []string
+	TestTimeout time.Duration
 	// Outputs say where the image goes; none is the store. An image whose
 	// only outputs are files is not kept in the store.
 	Outputs []output.Output

@@ -50,38 +50,43 @@ func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (_ dig
 	if err != nil {
 		return "", err
 	}
-	tail := &tail{}
-	out, err := newOutput(v, tail)
-	if err != nil {
-		return "", err
-	}
-	status, err := w.bd.b.Runtime.Run(ctx, run.Task{
+	return "", w.bd.execute(ctx, v, run.Task{
 		Rootfs: sn.Rootfs(),
 		View:   view,
 		Config: w.config(m),
-		Stdout: out.file,
-		Stderr: out.file,
 		Files:  m.files,
 		Trees:  m.trees,
 	})
+}
+
+// execute runs a container whose output is v's log. One that fails is a
+// *commandError.
+func (bd *build) execute(ctx context.Context, v *vertex, t run.Task) error {
+	tail := &tail{}
+	out, err := newOutput(v, tail)
+	if err != nil {
+		return err
+	}
+	t.Stdout, t.Stderr = out.file, out.file
+	status, err := bd.b.Runtime.Run(ctx, t)
 	if cerr := out.close(); err == nil {
 		err = cerr
 	}
 	var start *run.StartError
 	switch {
 	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
+		return context.Cause(ctx)
 	case errors.As(err, &start) && start.Code != 125:
 		tail.add([]byte(start.Error() + "\n"))
-		return "", &commandError{run.Status{ExitCode: start.Code}, tail.lines()}
+		return &commandError{run.Status{ExitCode: start.Code}, tail.lines()}
 	case start != nil:
-		return "", fmt.Errorf("process %q did not complete successfully: %w", strings.Join(w.op.Args, " "), err)
+		return fmt.Errorf("process %q did not complete successfully: %w", strings.Join(t.Config.Args, " "), err)
 	case err != nil:
-		return "", err
+		return err
 	case !status.Success():
-		return "", &commandError{status, tail.lines()}
+		return &commandError{status, tail.lines()}
 	}
-	return "", nil
+	return nil
 }
 
 // mounts prepares what the step's --mount flags ask for, also when it returns an
@@ -111,31 +116,35 @@ func (w *runWork) mounts(ctx context.Context, view *layers.View) (*mounts, error
 }
 
 func (w *runWork) config(m *mounts) *run.Config {
-	t := &w.bd.o.Container
-	return &run.Config{
+	c := &run.Config{
 		Args:       w.op.Args,
 		Env:        slices.Concat(w.op.Env, w.op.ProxyEnv, m.env),
-		Mounts:     slices.Concat(t.Mounts, m.specs),
 		BareEnv:    true,
 		NoHostname: true, // what a step writes there is for the image
 		Dir:        w.op.Dir,
 		User:       w.op.User,
-		Hostname:   cmp.Or(w.op.Hostname, t.Hostname, sandboxHostname),
-		Domainname: t.Domainname,
-		ExtraHosts: t.ExtraHosts,
-		DNS:        t.DNS,
-		DNSSearch:  t.DNSSearch,
-		DNSOptions: t.DNSOptions,
+		Hostname:   cmp.Or(w.op.Hostname, w.bd.o.Container.Hostname, sandboxHostname),
 		Network:    network(w.op.Network),
 		Privileged: w.op.Security == insecure,
 		Devices:    m.devices,
-		ShmSize:    t.ShmSize,
-		Ulimits:    t.Ulimits,
-		Memory:     t.Memory, MemorySwap: t.MemorySwap, MemoryReservation: t.MemoryReservation,
-		CPUs: t.CPUs, CPUShares: t.CPUShares, CPUPeriod: t.CPUPeriod, CPUQuota: t.CPUQuota,
-		CPUSetCPUs: t.CPUSetCPUs, CPUSetMems: t.CPUSetMems,
-		PidsLimit: t.PidsLimit, CgroupParent: t.CgroupParent,
 	}
+	w.bd.o.surround(c)
+	c.Mounts = append(c.Mounts, m.specs...)
+	return c
+}
+
+// surround puts into c what every container of the build has: mounts, names and
+// limits.
+func (o *Options) surround(c *run.Config) {
+	t := &o.Container
+	c.Mounts = slices.Clone(t.Mounts)
+	c.Domainname, c.ExtraHosts = t.Domainname, t.ExtraHosts
+	c.DNS, c.DNSSearch, c.DNSOptions = t.DNS, t.DNSSearch, t.DNSOptions
+	c.ShmSize, c.Ulimits = t.ShmSize, t.Ulimits
+	c.Memory, c.MemorySwap, c.MemoryReservation = t.Memory, t.MemorySwap, t.MemoryReservation
+	c.CPUs, c.CPUShares, c.CPUPeriod, c.CPUQuota = t.CPUs, t.CPUShares, t.CPUPeriod, t.CPUQuota
+	c.CPUSetCPUs, c.CPUSetMems = t.CPUSetCPUs, t.CPUSetMems
+	c.PidsLimit, c.CgroupParent = t.PidsLimit, t.CgroupParent
 }
 
 // network is what --network means here: the host's is the default.

@@ -22,7 +22,7 @@ func (bd *build) checkForeign() error {
 			}
 		}
 	}
-	return nil
+	return bd.checkTests()
 }
 
 // baseImage is the image that a stage stands on, itself or by way of other

@@ -125,6 +125,11 @@ func (s *session) run(ctx context.Context) error {
 	}
 	for _, bd := range s.builds {
 		if err == nil {
+			err = bd.test(ctx)
+		}
+	}
+	for _, bd := range s.builds {
+		if err == nil {
 			err = bd.saveStages(ctx)
 		}
 	}

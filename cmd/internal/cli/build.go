@@ -33,6 +33,7 @@ type buildFlags struct {
 	check         bool
 	platformFlags
 	outputFlags
+	testFlags
 	timeFlags
 	secretFlags
 	stepFlags
@@ -46,6 +47,7 @@ const buildExample = `
   @ --build-arg VERSION=3 --target test .   Set an ARG, build one stage
   @ --build-context base=oci-layout://./base .
   @ -t registry.example.com/app --push .    Send the image to its registry
+  @ -t app --test 'app --version' --push .  Only if the test succeeds
   @ -o dist --target files .                Write the files of a stage to dist
   @ https://github.com/user/app.git#v1.2:dir  Build a directory of a git repository
   @ - < Dockerfile                          Build without files, or those of an archive`
@@ -100,6 +102,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVar(&f.call, "call", "build", "Instead of building answer `CALL`: check, outline or targets, with ,format=json as JSON")
 	f.timeFlags.declare(fs)
 	f.secretFlags.declare(fs)
+	f.testFlags.declare(fs)
 	f.outputFlags.declare(fs)
 	f.stepFlags.declare(fs)
 	f.editFlags.declare(fs)
@@ -175,6 +178,9 @@ func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Opt
 		return o, err
 	}
 	if err := f.stepFlags.apply(&o); err != nil {
+		return o, err
+	}
+	if err := f.testFlags.apply(&o); err != nil {
 		return o, err
 	}
 	if err := f.editFlags.apply(&o, lookupEnv); err != nil {
