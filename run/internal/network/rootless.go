@@ -27,6 +27,7 @@ func openRootless(runDir string) (*rootless, error) {
 	if err != nil {
 		return nil, err
 	}
+	hold.KeepAlive(runDir)
 	return &rootless{hold: hold}, nil
 }
 

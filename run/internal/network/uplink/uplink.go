@@ -11,6 +11,11 @@
 // the namespace and uses the network until the connection is closed: nothing else
 // is said, so that there is nothing to be left behind. Starting and ending happen
 // under a lock on a file beside the socket.
+//
+// Who uses the network for long (a container's monitor) keeps the process alive: it
+// receives the program with the namespace, and should the process be killed (as part
+// of a systemd unit, say, which happened to start it) starts another one for the
+// same namespace. Containers then miss their connections, but not their network.
 package uplink
 
 import (
@@ -21,6 +26,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,12 +37,19 @@ const (
 	LockName   = "uplink.lock"
 )
 
-// Environment and descriptors of the network process: the variable holds the run
-// directory.
+// Environment of the network process: the run directory, and when it is for a
+// namespace that there is already, that.
 const (
-	Env        = "_COOPER_UPLINK"
-	ListenerFD = 3
-	LockFD     = 4
+	Env      = "_COOPER_UPLINK"
+	EnvAdopt = "_COOPER_UPLINK_ADOPT"
+)
+
+// Descriptors of the network process. That of the namespace is there with EnvAdopt.
+const (
+	ListenerFD = 3 + iota
+	LockFD
+	ProgramFD
+	NamespaceFD
 )
 
 // Interface is the interface towards the outside, MTU its largest packet in bytes.
@@ -62,7 +75,13 @@ var ErrNotRunning = errors.New("the network process does not run")
 type Hold struct {
 	// Namespace is the network namespace for bridges.
 	Namespace *os.File
-	conn      *net.UnixConn
+	// program is the process's.
+	program *os.File
+
+	mu     sync.Mutex
+	conn   *net.UnixConn
+	closed chan struct{}
+	kept   sync.WaitGroup
 }
 
 // Join connects with the network process of a run directory. The error when there
@@ -77,12 +96,12 @@ func Join(runDir string) (*Hold, error) {
 	if err != nil {
 		return nil, notRunning(err)
 	}
-	ns, err := receive(conn)
+	files, err := receive(conn)
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("network process: %w", err)
+		return nil, notRunning(err)
 	}
-	return &Hold{Namespace: ns, conn: conn}, nil
+	return &Hold{Namespace: files[0], program: files[1], conn: conn, closed: make(chan struct{})}, nil
 }
 
 // Listen makes the socket in a run directory. The caller holds the lock.
@@ -109,47 +128,60 @@ func socketPath(dir *os.File) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), SocketName)
 }
 
+// notRunning says what an error of Join means. A process that is being killed lets
+// others connect and then says nothing.
 func notRunning(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("%w: %w", ErrNotRunning, err)
+	for _, e := range []error{unix.ENOENT, unix.ECONNREFUSED, unix.ECONNRESET, io.ErrUnexpectedEOF} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", ErrNotRunning, err)
+		}
 	}
-	return err
+	return fmt.Errorf("network process: %w", err)
 }
 
-// Answer tells a client what came of the network process: ns, or an error instead.
-func Answer(conn *net.UnixConn, ns *os.File, failure error) error {
+// Answer tells a client what came of the network process: its namespace and program,
+// or an error instead.
+func Answer(conn *net.UnixConn, namespace, program *os.File, failure error) error {
 	if failure != nil {
 		_, err := conn.Write([]byte(failure.Error()))
 		return err
 	}
-	_, _, err := conn.WriteMsgUnix([]byte{0}, unix.UnixRights(int(ns.Fd())), nil)
+	_, _, err := conn.WriteMsgUnix([]byte{0}, unix.UnixRights(int(namespace.Fd()), int(program.Fd())), nil)
 	return err
 }
 
 // receive reads an Answer.
-func receive(conn *net.UnixConn) (*os.File, error) {
+func receive(conn *net.UnixConn) (files [2]*os.File, err error) {
 	b := make([]byte, 4096)
-	oob := make([]byte, unix.CmsgSpace(4))
+	oob := make([]byte, unix.CmsgSpace(4*len(files)))
 	n, on, _, _, err := conn.ReadMsgUnix(b, oob)
-	if err != nil {
-		return nil, err
+	if err == nil && n == 0 {
+		err = io.ErrUnexpectedEOF
 	}
-	if n == 0 {
-		return nil, io.ErrUnexpectedEOF
+	if err != nil {
+		return files, err
 	}
 	msgs, err := unix.ParseSocketControlMessage(oob[:on])
 	if err != nil {
-		return nil, os.NewSyscallError("recvmsg", err)
+		return files, os.NewSyscallError("recvmsg", err)
 	}
 	for i := range msgs {
-		if fds, err := unix.ParseUnixRights(&msgs[i]); err == nil && len(fds) == 1 {
-			return os.NewFile(uintptr(fds[0]), "network namespace"), nil
+		if fds, err := unix.ParseUnixRights(&msgs[i]); err == nil && len(fds) == len(files) {
+			for i, name := range []string{"network namespace", "network process"} {
+				files[i] = os.NewFile(uintptr(fds[i]), name)
+			}
+			return files, nil
 		}
 	}
-	return nil, errors.New(string(b[:n]))
+	return files, errors.New(string(b[:n]))
 }
 
 // Close ends the use.
 func (h *Hold) Close() error {
-	return errors.Join(h.Namespace.Close(), h.conn.Close())
+	close(h.closed)
+	h.mu.Lock()
+	err := h.conn.Close()
+	h.mu.Unlock()
+	h.kept.Wait()
+	return errors.Join(err, h.Namespace.Close(), h.program.Close())
 }

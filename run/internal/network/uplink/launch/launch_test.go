@@ -25,6 +25,7 @@ import (
 	"cooper/run/internal/network"
 	"cooper/run/internal/network/uplink"
 	"cooper/run/internal/network/uplink/process"
+	"cooper/run/internal/spawn"
 )
 
 const envPlace = "COOPER_TEST_PLACE"
@@ -318,7 +319,7 @@ func TestProcessIsShared(t *testing.T) {
 	h.Close()
 }
 
-// TestProcessWasKilled: the next one takes over its place.
+// TestProcessWasKilled: where nobody has its namespace, another is made.
 func TestProcessWasKilled(t *testing.T) {
 	dir := t.TempDir()
 	l, err := uplink.Listen(dir) // a socket that nobody listens to
@@ -331,4 +332,66 @@ func TestProcessWasKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Close()
+}
+
+// TestProcessIsReplaced: containers that run keep their network.
+func TestProcessIsReplaced(t *testing.T) {
+	dir, pid := t.TempDir(), 0
+	h, err := uplink.Start(dir, uplink.StartOptions{
+		Program: func() (*os.File, error) { return spawn.InMemory("cooper-network", openProgram) },
+		Started: func(p int) error { pid = p; return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	n := testNetwork(2)
+	a, b := newContainer(t, dir, "a", n), newContainer(t, dir, "b", n)
+	elsewhere := serve(t, nil, machineAddress+":0")
+	for range 3 {
+		if got, err := ask(a, elsewhere.String()); got != machineAddress {
+			t.Fatalf("before: %q, %v", got, err)
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		next, err := Start(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer next.Close()
+		var was, is unix.Stat_t
+		if err := errors.Join(unix.Fstat(int(h.Namespace.Fd()), &was), unix.Fstat(int(next.Namespace.Fd()), &is)); err != nil {
+			t.Fatal(err)
+		}
+		if was.Ino != is.Ino {
+			t.Error("the next process has made a namespace of its own")
+		}
+		for _, c := range []*container{a, b} {
+			if got, err := ask(c, elsewhere.String()); got != machineAddress {
+				t.Errorf("after: %q, %v", got, err)
+			}
+		}
+		pid = child(t)
+	}
+}
+
+// child is a network process that is this process's sibling, which lives.
+func child(t *testing.T) int {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range stats {
+		var pid, parent int
+		var comm, state string
+		b, _ := os.ReadFile(name)
+		fmt.Sscan(string(b), &pid, &comm, &state, &parent)
+		if comm == "(cooper-network)" && parent == os.Getppid() && state != "Z" {
+			return pid
+		}
+	}
+	t.Fatal("there is no network process")
+	return 0
 }

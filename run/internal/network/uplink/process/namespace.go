@@ -24,26 +24,54 @@ var (
 // newNamespace makes the network namespace for bridges with an interface towards
 // the outside, and returns the other end of that, a descriptor from open.
 func newNamespace(open func(ns *os.File) (int, error)) (ns *os.File, l *link, err error) {
+	err = onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make network namespace: %w", os.NewSyscallError("unshare", err))
+		}
+		if ns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+			return err
+		}
+		l, err = connect(ns, open)
+		return err
+	})
+	return ns, l, err
+}
+
+// adoptNamespace does the same in a namespace that an earlier process has made.
+func adoptNamespace(ns *os.File, open func(ns *os.File) (int, error)) (l *link, err error) {
+	err = onThread(func() error {
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter network namespace: %w", os.NewSyscallError("setns", err))
+		}
+		// The kernel may not have come round to it yet.
+		if old, err := netlink.LinkByName(uplink.Interface); err == nil {
+			_ = netlink.LinkDel(old)
+		}
+		l, err = connect(ns, open)
+		return err
+	})
+	return l, err
+}
+
+// onThread calls f on a thread that ends with the call.
+func onThread(f func() error) (err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // for ever: the runtime ends the thread
-		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			err = fmt.Errorf("make network namespace: %w", err)
-			return
-		}
-		if ns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
-			return
-		}
-		var fd int
-		if fd, err = open(ns); err != nil {
-			return
-		}
-		l = newLink(fd)
-		err = configure()
+		err = f()
 	}()
 	<-done
-	return ns, l, err
+	return err
+}
+
+// connect makes the interface in the calling thread's namespace ns.
+func connect(ns *os.File, open func(ns *os.File) (int, error)) (*link, error) {
+	fd, err := open(ns)
+	if err != nil {
+		return nil, err
+	}
+	return newLink(fd), configure()
 }
 
 // openDevice makes the interface in the calling thread's namespace ns: a tap, or a

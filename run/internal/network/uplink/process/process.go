@@ -22,7 +22,9 @@ import (
 	"cooper/run/internal/network/uplink"
 )
 
-// idle is how long the process waits for the next user of the network.
+// idle is how long the process waits for the next user of the network. A process
+// that was started for the users of another, which was killed, does not wait: no
+// later command might find the user namespace that it is in.
 const idle = 10 * time.Second
 
 // Init turns this process into the network process, if it was executed as one, and
@@ -45,8 +47,11 @@ func Init() {
 type server struct {
 	listener  *net.UnixListener
 	lock      *os.File
+	program   *os.File
 	dir       *os.File
 	namespace *os.File
+	// idle is how long to wait for the next user.
+	idle time.Duration
 
 	mu    sync.Mutex
 	users int
@@ -57,8 +62,12 @@ func serve(dir string) error {
 	if err != nil {
 		return err
 	}
-	s := &server{listener: listener.(*net.UnixListener), lock: os.NewFile(uplink.LockFD, "lock")}
-	unix.CloseOnExec(uplink.LockFD)
+	s := &server{
+		listener: listener.(*net.UnixListener),
+		lock:     os.NewFile(uplink.LockFD, "lock"),
+		program:  os.NewFile(uplink.ProgramFD, "program"),
+		idle:     idle,
+	}
 	if s.dir, err = os.Open(dir); err != nil {
 		return s.refuse(err)
 	}
@@ -69,8 +78,11 @@ func serve(dir string) error {
 		s.unlink()
 		os.Exit(0)
 	}()
-	var l *link
-	if s.namespace, l, err = newNamespace(openDevice); err != nil {
+	if os.Getenv(uplink.EnvAdopt) != "" {
+		s.namespace, s.idle = os.NewFile(uplink.NamespaceFD, "network namespace"), 0
+	}
+	l, err := s.connect()
+	if err != nil {
 		return s.refuse(err)
 	}
 	if _, err := newStack(l); err != nil {
@@ -82,6 +94,15 @@ func serve(dir string) error {
 	return s.loop()
 }
 
+// connect makes the interface, and the namespace if it is not there.
+func (s *server) connect() (l *link, err error) {
+	if s.namespace == nil {
+		s.namespace, l, err = newNamespace(openDevice)
+		return l, err
+	}
+	return adoptNamespace(s.namespace, openDevice)
+}
+
 // refuse tells the process that has started this one why there will be no network.
 func (s *server) refuse(reason error) error {
 	s.listener.SetDeadline(time.Now().Add(idle))
@@ -90,7 +111,7 @@ func (s *server) refuse(reason error) error {
 		return errors.Join(reason, err)
 	}
 	defer conn.Close()
-	return errors.Join(reason, uplink.Answer(conn, nil, reason))
+	return errors.Join(reason, uplink.Answer(conn, nil, nil, reason))
 }
 
 // leaveTree leaves the machine's directory tree for an empty one, so that no mount
@@ -136,14 +157,14 @@ func (s *server) join(conn *net.UnixConn) {
 	s.listener.SetDeadline(time.Time{})
 	s.mu.Unlock()
 	go func() {
-		if err := uplink.Answer(conn, s.namespace, nil); err == nil {
+		if err := uplink.Answer(conn, s.namespace, s.program, nil); err == nil {
 			conn.Read(make([]byte, 1)) // until it is closed
 		}
 		conn.Close()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.users--; s.users == 0 {
-			s.listener.SetDeadline(time.Now().Add(idle))
+			s.listener.SetDeadline(time.Now().Add(s.idle))
 		}
 	}()
 }
@@ -158,7 +179,7 @@ func (s *server) end() bool {
 		return false
 	}
 	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		s.listener.SetDeadline(time.Now().Add(idle))
+		s.listener.SetDeadline(time.Now().Add(s.idle))
 		return false
 	}
 	s.listener.SetDeadline(time.Now().Add(10 * time.Millisecond))
