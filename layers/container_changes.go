@@ -66,6 +66,12 @@ func (c *ContainerLayer) Size(ctx context.Context) (int64, error) {
 	return size, nil
 }
 
+// DiskUsage returns how many bytes the layer takes on disk, as du counts them. With
+// vfs that is all files, its image's among them.
+func (c *ContainerLayer) DiskUsage(ctx context.Context) (int64, error) {
+	return diskUsage(ctx, c.store.layerHome(c.layer))
+}
+
 // eachChange calls found for every change, with what the file is now.
 func (c *ContainerLayer) eachChange(ctx context.Context, dirs []dir, found func(Change, *unix.Stat_t)) error {
 	if !c.store.overlay {

@@ -356,6 +356,24 @@ func (c *Container) View() (*layers.View, error) {
 	return openRootfs(r)
 }
 
+// DiskUsage returns how many bytes the container takes on disk: what it wrote, and
+// its log. Volumes are not part of it.
+func (c *Container) DiskUsage(ctx context.Context) (int64, error) {
+	size, err := layers.DiskUsage(ctx, c.dir)
+	if err != nil {
+		return 0, c.fail("size", err)
+	}
+	own, err := c.Layer()
+	if errors.Is(err, layers.ErrNotFound) {
+		return size, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	written, err := own.DiskUsage(ctx)
+	return size + written, err
+}
+
 // Edit changes the container's options on disk. change gets what they are now
 // and may be called at the same time as others' in other processes, one after
 // the other.

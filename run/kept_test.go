@@ -91,16 +91,16 @@ func TestNames(t *testing.T) {
 		t.Errorf("failed creations left %d directories", len(ids)-1)
 	}
 	other := create(t, cs, img, ContainerOptions{})
-	if err := other.Rename("web"); !errors.Is(err, ErrNameInUse) {
+	if err := other.Rename(t.Context(), "web"); !errors.Is(err, ErrNameInUse) {
 		t.Errorf("Rename(web) = %v, want ErrNameInUse", err)
 	}
-	if err := c.Rename("www"); err != nil {
+	if err := c.Rename(t.Context(), "www"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := cs.Find("web"); !errors.Is(err, ErrNoContainer) {
 		t.Errorf("Find(old name) = %v, want ErrNoContainer", err)
 	}
-	if err := other.Rename("web"); err != nil {
+	if err := other.Rename(t.Context(), "web"); err != nil {
 		t.Errorf("Rename to a name that is free again: %v", err)
 	}
 	// A link that a killed process left stands in nobody's way.

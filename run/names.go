@@ -1,6 +1,7 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"cooper/run/internal/life"
 )
 
 // nameTries is how many generated names are tried before a number is added.
@@ -146,9 +149,9 @@ func (cs *Containers) release(name, id string) error {
 	return nil
 }
 
-// Rename gives the container another name. The error wraps ErrNameInUse if
-// another has it.
-func (c *Container) Rename(name string) error {
+// Rename gives the container another name, also on the networks that it is on. The
+// error wraps ErrNameInUse if another has it.
+func (c *Container) Rename(ctx context.Context, name string) error {
 	dir, err := c.cs.lockNames()
 	if err != nil {
 		return fmt.Errorf("rename container: %w", err)
@@ -169,7 +172,13 @@ func (c *Container) Rename(name string) error {
 		return errors.Join(err, c.cs.release(name, c.id))
 	}
 	c.event("rename", map[string]string{"oldName": "/" + old})
-	return c.cs.release(old, c.id)
+	if err := c.cs.release(old, c.id); err != nil {
+		return fmt.Errorf("rename container: %w", err)
+	}
+	if err := c.tell(ctx, life.KindRename, name); err != nil && !errors.Is(err, ErrNotRunning) {
+		return fmt.Errorf("rename container: its monitor still says %s: %w", old, err)
+	}
+	return nil
 }
 
 // randomName makes up a name for a container: two words.
