@@ -66,7 +66,7 @@ func (r portRange) String() string {
 
 // portsText is the PORTS column of ps: "0.0.0.0:8080->80/tcp, 443/tcp".
 func portsText(o run.ContainerOptions, st run.State) string {
-	if !st.Alive() {
+	if !st.Alive() || o.NetworkMode == "host" || o.NetworkMode == "none" {
 		return ""
 	}
 	byIP := make(map[string][]portRange)

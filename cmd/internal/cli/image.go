@@ -81,6 +81,11 @@ build cache uses stay.`,
 // confirm asks whether what is to be removed, as docker does; no answer is no.
 func (e *Env) confirm(what string) (bool, error) {
 	fmt.Fprintf(e.Stdout, "WARNING! This will remove %s.\nAre you sure you want to continue? [y/N] ", what)
+	return e.yes()
+}
+
+// yes reads the answer to a question.
+func (e *Env) yes() (bool, error) {
 	line, err := bufio.NewReader(e.Stdin).ReadString('\n')
 	if err != nil && err != io.EOF {
 		return false, err
@@ -98,9 +103,13 @@ func (e *Env) pruneImages(ctx context.Context, all bool) error {
 	if err != nil {
 		return err
 	}
+	used, err := e.usedImages(ctx)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, image := range images {
-		if len(image.Names) > 0 && !all || len(image.Names) == 0 && image.Listed {
+		if used[image.ID] != "" || len(image.Names) > 0 && !all || len(image.Names) == 0 && image.Listed {
 			continue // those of an index go with it
 		}
 		untagged, deleted, err := store.RemoveImage(image.ID, true)

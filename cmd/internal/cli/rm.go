@@ -48,7 +48,7 @@ func newRename(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Rename(args[1])
+			return c.Rename(cmd.Context(), args[1])
 		},
 	}
 	e.commonFlags(cmd)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,7 +19,8 @@ func newRmi(e *Env) *cobra.Command {
 		Short: "Remove images",
 		Long: `Remove images. A name is taken away; with its last name the image goes too. An
 ID means the image with all its names, which needs -f if there are several.
-Layers that the build cache uses stay.`,
+Layers that the build cache uses stay. An image that a container uses stays too;
+with -f its names go.`,
 		Example:               "\n  @ app:1.2\n  @ -f 1a2b3c4d5e6f",
 		DisableFlagsInUseLine: true,
 		Args:                  minArgs(1, statusError),
@@ -29,7 +31,7 @@ Layers that the build cache uses stay.`,
 			}
 			var errs []error
 			for _, name := range args {
-				errs = append(errs, e.removeImage(store, name, force))
+				errs = append(errs, e.removeImage(cmd.Context(), store, name, force))
 			}
 			return errors.Join(errs...)
 		},
@@ -40,7 +42,11 @@ Layers that the build cache uses stay.`,
 }
 
 // removeImage removes one image or name and says what is gone.
-func (e *Env) removeImage(store *layers.Store, name string, force bool) error {
+func (e *Env) removeImage(ctx context.Context, store *layers.Store, name string, force bool) error {
+	done, err := e.keepUsedImage(ctx, store, name, force)
+	if done || err != nil {
+		return err
+	}
 	untagged, deleted, err := store.RemoveImage(name, force)
 	for _, n := range untagged {
 		fmt.Fprintf(e.Stdout, "Untagged: %s\n", n)
@@ -55,6 +61,57 @@ func (e *Env) removeImage(store *layers.Store, name string, force bool) error {
 		return fmt.Errorf("no such image: %s", name)
 	}
 	return err
+}
+
+// keepUsedImage keeps an image that containers stand on from being removed: by force
+// it only loses its names, and goes when the containers are gone and images are
+// pruned.
+func (e *Env) keepUsedImage(ctx context.Context, store *layers.Store, name string, force bool) (done bool, err error) {
+	image, err := store.Image(name)
+	if err != nil {
+		return false, nil // RemoveImage says so
+	}
+	byID := strings.HasPrefix(image.ID, strings.TrimPrefix(name, "sha256:"))
+	if len(image.Names) > 1 && !byID {
+		return false, nil
+	}
+	used, err := e.usedImages(ctx)
+	if err != nil || used[image.ID] == "" {
+		return false, err
+	}
+	if !force {
+		return false, withHint(fmt.Errorf("image %s is used by %s", name, used[image.ID]),
+			"Remove the container first, or take only the names away with -f.")
+	}
+	if err := store.Untag(image.ID); err != nil {
+		return false, err
+	}
+	for _, n := range image.Names {
+		fmt.Fprintf(e.Stdout, "Untagged: %s\n", n)
+	}
+	return true, nil
+}
+
+// usedImages says which images containers stand on, by ID, and which container that
+// is.
+func (e *Env) usedImages(ctx context.Context) (map[string]string, error) {
+	cs, err := e.containers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := listContainers(cs)
+	if err != nil {
+		return nil, err
+	}
+	used := make(map[string]string)
+	for _, c := range all {
+		how := "stopped"
+		if c.state.Alive() {
+			how = c.state.Status
+		}
+		used[c.Options().ImageID] = fmt.Sprintf("the %s container %s", how, c.Name())
+	}
+	return used, nil
 }
 
 // newTag makes the tag command.
