@@ -133,14 +133,11 @@ func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err err
 	}
 	s.open(process.Conn, process)
 	if !c.opts.Foreground {
-		err := layers.KeepUserNamespace(process.Cmd.Process.Pid)
-		if err == nil {
-			err = spawn.Share(process.Cmd.Process.Pid)
-		}
-		if err != nil {
+		if err := layers.KeepUserNamespace(process.Cmd.Process.Pid); err != nil {
 			s.close()
 			return nil, err
 		}
+		_ = spawn.Share(process.Cmd.Process.Pid) // without it more memory is used
 	}
 	if err := s.conn.Send(life.KindStart, req, files...); err != nil {
 		s.close()

@@ -61,14 +61,14 @@ func (c *Container) writeState(st State) error {
 	return c.fail("state", writeJSON(filepath.Join(c.dir, stateFile), st))
 }
 
-// fail says what could not be done with c. That its directory is gone means that
-// the container is.
+// fail says what could not be done with c. That its options are gone means that the
+// container is.
 func (c *Container) fail(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, statErr := os.Lstat(c.dir); statErr != nil {
+		if _, statErr := os.Lstat(filepath.Join(c.dir, optionsFile)); statErr != nil {
 			return fmt.Errorf("%w: %s", ErrNoContainer, c.id)
 		}
 	}

@@ -2,7 +2,7 @@ package spawn
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,11 +34,18 @@ func Share(pid int) error {
 	for _, pid := range pids[:min(len(pids), programsKept)] {
 		text += strconv.Itoa(pid) + "\n"
 	}
-	part := fmt.Sprintf("%s.%d", path, os.Getpid())
-	if err := os.WriteFile(part, []byte(text), 0o600); err != nil {
+	part, err := os.CreateTemp(dir, programsFile+".")
+	if err != nil {
 		return err
 	}
-	return os.Rename(part, path)
+	_, err = part.WriteString(text)
+	if err = errors.Join(err, part.Close()); err == nil {
+		err = os.Rename(part.Name(), path)
+	}
+	if err != nil {
+		os.Remove(part.Name())
+	}
+	return err
 }
 
 // shared returns a file in memory with this content that another process executes,
