@@ -15,7 +15,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.podman.io/storage"
 )
 
 // testImage makes an image of two layers.
@@ -196,6 +198,54 @@ func peer(t *testing.T, name string, args ...string) string {
 }
 
 // TestPeersReadImage: podman, buildah and skopeo take the image for theirs.
+// TestImageManifest: of several builds of one config the last says how the image
+// is presented, but a registry's manifest stays.
+func TestImageManifest(t *testing.T) {
+	s := testStore(t, "overlay")
+	ctx := context.Background()
+	img := testImage(t, s, "app")
+	o := ImageOptions{Layer: img.Layer, Config: img.Config}
+	manifest := func(o ImageOptions) (annotations map[string]string, docker bool) {
+		t.Helper()
+		made, err := s.CreateImage(ctx, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := s.Documents(img.ID)
+		if err != nil || made.ID != img.ID {
+			t.Fatalf("image %s, documents of %s: %v", made.ID, img.ID, err)
+		}
+		if found, err := s.Image(made.Digest.String()); err != nil || found.ID != img.ID {
+			t.Errorf("image of manifest %s: %v, %v", made.Digest, found.ID, err)
+		}
+		return d.Annotations, d.Docker()
+	}
+	annotated := o
+	annotated.Annotations = map[string]string{"a": "b"}
+	if got, _ := manifest(annotated); !cmp.Equal(got, annotated.Annotations) {
+		t.Errorf("annotations of the second build = %v, want a=b", got)
+	}
+	docker := o
+	docker.DockerFormat = true
+	if _, ok := manifest(docker); !ok {
+		t.Error("the third build's manifest is not docker's")
+	}
+	if got, ok := manifest(o); ok || len(got) > 0 {
+		t.Errorf("the plain build left annotations %v, docker %v", got, ok)
+	}
+	pulled := []byte(`{"schemaVersion":2,"layers":[{"digest":"sha256:00"},{"digest":"sha256:01"}],"annotations":{"from":"registry"}}`)
+	sum := func([]byte) (digest.Digest, error) { return digest.FromBytes(pulled), nil }
+	if err := s.store.SetImageBigData(img.ID, storage.ImageDigestBigDataKey, pulled, sum); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := manifest(o); got["from"] != "registry" {
+		t.Errorf("annotations = %v, want those of the registry's manifest", got)
+	}
+	if got, _ := manifest(annotated); !cmp.Equal(got, annotated.Annotations) {
+		t.Errorf("annotations = %v, want a=b as asked for", got)
+	}
+}
+
 func TestPeersReadImage(t *testing.T) {
 	if os.Getuid() != 0 || Rootless() {
 		t.Skip("the peers run as root here")

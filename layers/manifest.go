@@ -1,8 +1,10 @@
 package layers
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +14,7 @@ import (
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	digest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/storage"
 )
 
@@ -34,7 +37,8 @@ type ImageOptions struct {
 
 // CreateImage writes an image on layers that are in the store, and keeps its
 // layers for the cache should the image be removed. An image with the same
-// config is the same image and only gets the names.
+// config is the same image and only gets the names, and the manifest unless it
+// was pulled with one that says as much.
 func (s *Store) CreateImage(ctx context.Context, o ImageOptions) (Image, error) {
 	names, err := normalizeAll(o.Names)
 	if err != nil {
@@ -51,6 +55,9 @@ func (s *Store) CreateImage(ctx context.Context, o ImageOptions) (Image, error) 
 	img, err := s.putImage(ctx, docs.ID(), o.Layer, imageData(docs.Config, docs.Manifest, o))
 	if err == nil {
 		err = s.pin(o.Layer)
+	}
+	if err == nil {
+		img, err = s.preferManifest(img, &docs, o)
 	}
 	if err == nil {
 		img, err = s.addNames(img, names)
@@ -83,6 +90,39 @@ func (s *Store) putImage(ctx context.Context, id, layer string, data *storage.Im
 		return nil, err
 	}
 	return img, s.completeImage(img, data)
+}
+
+// preferManifest makes the manifest in docs the one that img is known by. One that
+// was pulled stays, since its digest is the registry's, unless o asks for what it
+// may not have.
+func (s *Store) preferManifest(img *storage.Image, docs *Documents, o ImageOptions) (*storage.Image, error) {
+	stored, err := s.store.ImageBigData(img.ID, storage.ImageDigestBigDataKey)
+	if err != nil || bytes.Equal(stored, docs.Manifest) {
+		return img, err
+	}
+	if len(o.Annotations) == 0 && !o.DockerFormat && !ownManifest(stored, docs.Layers) {
+		return img, nil
+	}
+	sum := func(data []byte) (digest.Digest, error) { return digest.FromBytes(data), nil }
+	if err := s.store.SetImageBigData(img.ID, storage.ImageDigestBigDataKey, docs.Manifest, sum); err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	return s.store.Image(img.ID)
+}
+
+// ownManifest reports whether a manifest lists the layers as the store has them,
+// uncompressed.
+func ownManifest(manifest []byte, layers []Layer) bool {
+	var m ocispec.Manifest
+	if json.Unmarshal(manifest, &m) != nil || len(m.Layers) != len(layers) {
+		return false
+	}
+	for i := range layers {
+		if m.Layers[i].Digest != layers[i].DiffID {
+			return false
+		}
+	}
+	return true
 }
 
 // addNames gives img full names and returns it with them.
