@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"cooper/builder"
 	"cooper/builder/output"
 	"cooper/cmd/internal/progress"
+	"cooper/layers"
 	"cooper/run"
 )
 
@@ -38,6 +40,7 @@ type buildFlags struct {
 	secretFlags
 	stepFlags
 	editFlags
+	compatFlags
 	buildahFlags buildahFlags
 }
 
@@ -106,6 +109,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	f.outputFlags.declare(fs)
 	f.stepFlags.declare(fs)
 	f.editFlags.declare(fs)
+	f.compatFlags.declare(fs)
 	f.buildahFlags.declare(fs)
 }
 
@@ -147,7 +151,10 @@ func parsePull(s string) (builder.PullPolicy, error) {
 // and the context are still to be read.
 func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Options, error) {
 	o := builder.Options{Tags: f.tags, Target: f.target, NoCache: f.noCache}
-	var err error
+	err := checkTags(f.tags)
+	if err != nil {
+		return o, err
+	}
 	if o.Pull, err = parsePull(f.pull); err != nil {
 		return o, err
 	}
@@ -186,7 +193,20 @@ func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Opt
 	if err := f.editFlags.apply(&o, lookupEnv); err != nil {
 		return o, err
 	}
+	if err := f.compatFlags.apply(&o, lookupEnv); err != nil {
+		return o, err
+	}
 	return o, f.buildahFlags.apply(&o)
+}
+
+// checkTags finds names that no image can have, before anything is built.
+func checkTags(tags []string) error {
+	for _, tag := range tags {
+		if _, err := layers.NormalizeName(tag); err != nil {
+			return fmt.Errorf("invalid tag %q: %w", tag, cmp.Or(errors.Unwrap(err), err))
+		}
+	}
+	return nil
 }
 
 // buildArgMap reads --build-arg values. A name alone takes the value of the

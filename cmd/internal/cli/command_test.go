@@ -78,6 +78,12 @@ Usage:  cooper build [OPTIONS] PATH | URL | -
 
 Run 'cooper build --help' for more information
 `},
+		{"misspelled flag", NewBuild, []string{"--tagg=x", "."}, 125, `build: unknown flag: --tagg (did you mean --tag?)
+
+Usage:  build [OPTIONS] PATH | URL | -
+
+Run 'build --help' for more information
+`},
 		{"unknown command", NewCooper, []string{"histroy"}, 1, `cooper: unknown command "histroy" for "cooper"
 
 Did you mean this?
@@ -96,6 +102,7 @@ PATH is the directory with the files to build from. To name the Dockerfile: buil
 		{"standard input twice", NewBuild, []string{"-f", "-", "-"}, 1, "ERROR: invalid argument: can't use stdin for both build context and dockerfile\n"},
 		{"URL with password", NewBuild, []string{"-q", "https://me:secret@example.com/x.git?ref=a&ref=b"}, 1, "ERROR: failed to load the build context: https://me:xxxxx@example.com/x.git?ref=a&ref=b: query \"ref\" has multiple values\n"},
 		{"URL that is an option", NewBuild, []string{"-q", "ssh://-oProxyCommand=x/y.git"}, 1, "ERROR: failed to load the build context: invalid git URL \"ssh://-oProxyCommand=x/y.git\"\n"},
+		{"bad tag", NewBuild, []string{"-t", "UPPER", "sub"}, 1, "ERROR: invalid tag \"UPPER\": repository must be lower case\n"},
 		{"bad progress", NewBuild, []string{"--progress=x", "sub"}, 1, "ERROR: invalid progress type \"x\": want auto, plain, tty, quiet or rawjson\n"},
 		{"run without image", NewRun, nil, 125, `run: requires at least 1 argument
 

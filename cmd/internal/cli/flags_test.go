@@ -17,7 +17,7 @@ import (
 
 // lookup is the environment of the tests.
 func lookup(key string) (string, bool) {
-	value, ok := map[string]string{"HOST_SET": "from host", "HOST_EMPTY": ""}[key]
+	value, ok := map[string]string{"HOST_SET": "from host", "HOST_EMPTY": "", "https_proxy": "http://proxy:1"}[key]
 	return value, ok
 }
 

@@ -2,10 +2,15 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"cooper/dockerfile"
 )
 
 // Constructor makes a command that works on e.
@@ -42,10 +47,32 @@ func Execute(ctx context.Context, e *Env, c Constructor, args []string) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetHelpFunc(help)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd: cmd, err: err} })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{cmd: cmd, err: suggestFlag(cmd, err)}
+	})
 	cmd, err := root.ExecuteContextC(ctx)
 	if closeErr := e.Close(); err == nil {
 		err = closeErr
 	}
 	return report(e, cmd, err)
+}
+
+// suggestFlag adds to the error for a flag that cmd has not which one may have
+// been meant.
+func suggestFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	near, ok := dockerfile.Nearest(unknown.GetSpecifiedName(), names)
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("%w (did you mean --%s?)", err, near)
 }

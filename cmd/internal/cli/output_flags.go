@@ -24,6 +24,7 @@ type outputFlags struct {
 	annotations  []string
 	format       string
 	iidfile      string
+	rawIidfile   string
 	metadataFile string
 }
 
@@ -34,6 +35,7 @@ func (f *outputFlags) declare(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.annotations, "annotation", nil, "Add an annotation to the manifest: `NAME=VALUE`, or LEVEL[[PLATFORM]]:NAME=VALUE with LEVEL manifest, index, manifest-descriptor or index-descriptor (repeatable)")
 	fs.StringVar(&f.format, "format", "", "Write the manifest in `FORMAT` oci or docker (default oci)")
 	fs.StringVar(&f.iidfile, "iidfile", "", "Write the image ID to `FILE`")
+	fs.StringVar(&f.rawIidfile, "iidfile-raw", "", "Write the image ID without sha256: to `FILE`")
 	fs.StringVar(&f.metadataFile, "metadata-file", "", "Write digests and names of the image as JSON to `FILE`")
 }
 
@@ -318,8 +320,11 @@ type metadata struct {
 // writeResult writes the files that tell other programs what was built.
 func (f *outputFlags) writeResult(r *builder.Result) error {
 	id := "sha256:" + r.Image.ID
-	if f.iidfile != "" {
-		if err := writeText(f.iidfile, id); err != nil {
+	for name, text := range map[string]string{f.iidfile: id, f.rawIidfile: r.Image.ID} {
+		if name == "" {
+			continue
+		}
+		if err := writeText(name, text); err != nil {
 			return fmt.Errorf("write the image ID: %w", err)
 		}
 	}
