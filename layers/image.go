@@ -83,7 +83,7 @@ func (s *Store) Images() ([]Image, error) {
 		}
 		images = append(images, img)
 	}
-	markListed(images)
+	markListed(images, records)
 	slices.SortStableFunc(images, func(a, b Image) int {
 		if c := b.Created.Compare(a.Created); c != 0 {
 			return c
@@ -93,15 +93,22 @@ func (s *Store) Images() ([]Image, error) {
 	return images, nil
 }
 
-// markListed fills in which images an index lists, and what indexes come to.
-func markListed(images []Image) {
-	byDigest := make(map[digest.Digest]*Image, len(images))
+// markListed fills in which images an index lists, and what indexes come to. An
+// image may have several manifests: records have all their digests.
+func markListed(images []Image, records []storage.Image) {
+	byID := make(map[string]*Image, len(images))
 	for i := range images {
-		byDigest[images[i].Digest] = &images[i]
+		byID[images[i].ID] = &images[i]
+	}
+	byDigest := make(map[digest.Digest]*Image, len(images))
+	for i := range records {
+		for _, d := range records[i].Digests {
+			byDigest[d] = byID[records[i].ID]
+		}
 	}
 	for i := range images {
 		for _, d := range images[i].Manifests {
-			if img, ok := byDigest[d.Digest]; ok {
+			if img := byDigest[d.Digest]; img != nil {
 				img.Listed = true
 				images[i].Size += img.Size
 			}
@@ -373,7 +380,7 @@ func (s *Store) RemoveImage(nameOrID string, force bool) (untagged, deleted []st
 		if err != nil {
 			return nil, nil, err
 		}
-		listed = slices.ContainsFunc(img.Digests, func(d digest.Digest) bool { return in[d] })
+		listed = isListed(img, in)
 	}
 	if name != "" && (len(img.Names) > 1 || listed) {
 		if err := s.store.RemoveNames(img.ID, []string{name}); err != nil {

@@ -378,6 +378,11 @@ func (s *Store) listed(except string) (map[digest.Digest]bool, error) {
 	return in, nil
 }
 
+// isListed reports whether one of the image's manifests is among those listed.
+func isListed(img *storage.Image, listed map[digest.Digest]bool) bool {
+	return slices.ContainsFunc(img.Digests, func(d digest.Digest) bool { return listed[d] })
+}
+
 // removeListed removes the images of an index that is gone: those without a name
 // that no other index lists and no container uses.
 func (s *Store) removeListed(manifests []ocispec.Descriptor) (deleted []string, err error) {
@@ -387,7 +392,7 @@ func (s *Store) removeListed(manifests []ocispec.Descriptor) (deleted []string, 
 	}
 	for _, d := range manifests {
 		img, err := s.findDigest(d.Digest, nil)
-		if err != nil || kept[d.Digest] || len(img.Names) > 0 {
+		if err != nil || isListed(img, kept) || len(img.Names) > 0 {
 			continue
 		}
 		_, err = s.store.DeleteImage(img.ID, true)

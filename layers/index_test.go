@@ -155,3 +155,43 @@ func TestRemoveIndex(t *testing.T) {
 		t.Errorf("the image that another index lists: %v", err)
 	}
 }
+
+// TestListedTwice: two indexes may list the same image by different manifests.
+func TestListedTwice(t *testing.T) {
+	s := testStore(t, "")
+	var made []Image
+	for _, note := range []string{"one", "two"} {
+		o := ImageOptions{Config: dockerspec.DockerOCIImage{Image: ocispec.Image{Platform: arm64}}, Annotations: map[string]string{"note": note}}
+		if _, err := s.CreateImage(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		docs, err := s.Describe(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := createIndex(t, s, Index{Images: []IndexImage{{Documents: docs, Platform: &arm64}}}, note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, img)
+	}
+	if made[0].ID == made[1].ID {
+		t.Fatal("the indexes are the same")
+	}
+	all, err := s.Images()
+	if err != nil || len(all) != 3 {
+		t.Fatalf("Images = %+v, %v", all, err)
+	}
+	for _, img := range all {
+		if img.Listed == img.IsIndex() {
+			t.Errorf("image %s: listed %v, index %v", img.ID, img.Listed, img.IsIndex())
+		}
+	}
+	if _, deleted, err := s.RemoveImage("one", false); err != nil || len(deleted) != 1 {
+		t.Errorf("RemoveImage = %v, %v, want the index alone", deleted, err)
+	}
+	x, err := s.Index("two")
+	if err != nil || x.Images[0].Documents.Annotations["note"] != "two" {
+		t.Errorf("Index = %+v, %v", x, err)
+	}
+}
