@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -37,7 +38,7 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "Bind a directory or file in RUN steps: `SOURCE:DESTINATION[:ro|O]`, with O changes are thrown away (repeatable)")
 	fs.StringArrayVar(&f.buildArgFiles, "build-arg-file", nil, "Set ARGs from `FILE`, NAME=VALUE in each line (repeatable)")
 	fs.IntVar(&f.jobs, "jobs", 0, "Run at most `N` steps at once (default no limit)")
-	fs.BoolVar(&f.layers, "layers", true, "Use the cache and keep the layers of steps there")
+	fs.BoolVar(&f.layers, "layers", true, "Use the cache, and give each step a layer; without, all steps have one")
 	fs.StringArrayVar(&f.noCacheFilter, "no-cache-filter", nil, "Run every step of `STAGE`, whatever the cache holds (repeatable)")
 	fs.StringVar(&f.isolation, "isolation", "", "Isolate steps: `TYPE` default, oci or rootless, which are the same here")
 	fs.StringVar(&f.logFile, "logfile", "", "Write the progress to `FILE`")
@@ -68,7 +69,9 @@ func (f *buildahFlags) apply(o *builder.Options) error {
 		return fmt.Errorf("invalid --jobs %d: want a positive number, or 0 for no limit", f.jobs)
 	}
 	o.Jobs, o.OmitHistory = f.jobs, f.omitHistory
-	o.NoCache = o.NoCache || !f.layers
+	if !f.layers {
+		o.NoCache, o.Squash = true, cmp.Or(o.Squash, builder.SquashNew)
+	}
 	for _, list := range f.noCacheFilter {
 		o.NoCacheFilter = append(o.NoCacheFilter, strings.Split(list, ",")...)
 	}

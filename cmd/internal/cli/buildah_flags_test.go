@@ -32,7 +32,7 @@ func TestBuildahOptions(t *testing.T) {
 		}, ""},
 		{"arguments", []string{"--build-arg-file", file, "--build-arg", "A=flag"}, builder.Options{BuildArgs: map[string]string{"A": "flag", "B": "two=2"}}, ""},
 		{"schedule", []string{"--jobs=2", "--no-cache-filter=a,b", "--no-cache-filter", "c", "--omit-history"}, builder.Options{Jobs: 2, NoCacheFilter: []string{"a", "b", "c"}, OmitHistory: true}, ""},
-		{"layers", []string{"--layers=false"}, builder.Options{NoCache: true}, ""},
+		{"layers", []string{"--layers=false"}, builder.Options{NoCache: true, Squash: builder.SquashNew}, ""},
 		{"without effect", []string{"--layers", "--rm", "--force-rm", "--compress", "--isolation=oci", "--skip-unused-stages", "--disable-content-trust"}, builder.Options{}, ""},
 		{"chroot", []string{"--isolation", "chroot"}, builder.Options{}, "--isolation=chroot is not supported"},
 		{"containers kept", []string{"--rm=false"}, builder.Options{}, "--rm=false is not supported"},

@@ -95,6 +95,10 @@ func condition(name string) (bool, error) {
 	case "registry", "ssh":
 		_, err := exec.LookPath(map[string]string{"registry": "docker-registry", "ssh": "ssh-keygen"}[name])
 		return err == nil, nil
+	case "binfmt":
+		// Since Linux 6.7 each user namespace may have handlers of its own.
+		err := exec.Command("unshare", "-Urm", "mount", "-t", "binfmt_misc", "none", "/proc/sys/fs/binfmt_misc").Run()
+		return err == nil, nil
 	case "git":
 		_, err := exec.LookPath("git")
 		return err == nil, nil
