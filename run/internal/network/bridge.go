@@ -218,7 +218,10 @@ func setBridge(n *Network) error {
 	if err := forwardPackets("ipv6/conf/all/forwarding"); err != nil {
 		return err
 	}
-	return setSysctl("ipv6/conf/"+n.Bridge+"/accept_ra", "0")
+	if err := setSysctl("ipv6/conf/"+n.Bridge+"/accept_ra", "0"); err != nil {
+		return err
+	}
+	return setIPv6(n.Bridge)
 }
 
 // forwardPackets sets a switch of the machine that has to be 1.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -78,7 +79,26 @@ func (in *inside) plug(g *ground, b bridge, p *place) error {
 	if err != nil {
 		return errors.Join(err, g.links.LinkDel(veth))
 	}
+	hurry(in.links, p.Interface)
+	hurry(g.links, p.Link, p.Network.Bridge)
+	if p.IP6.IsValid() {
+		await(in.links, p.IP6)
+		await(g.links, p.Network.Gateway6)
+	}
 	return nil
+}
+
+// await waits until the kernel takes packets to an IPv6 address that was added, which
+// it prepares in the background. Before that answers get lost, and are missed for a
+// second.
+func await(links *netlink.Handle, a netip.Addr) {
+	for range 100 {
+		routes, err := links.RouteGet(a.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // bridgesCallChains reports whether packets that bridges hand on pass the chains of
@@ -99,7 +119,7 @@ func (in *inside) configure(p *place) error {
 		return fmt.Errorf("interface %s: %w", p.Interface, err)
 	}
 	if p.IP6.IsValid() {
-		if err := within(in.ns, func() error { return setSysctl("ipv6/conf/"+p.Interface+"/disable_ipv6", "0") }); err != nil {
+		if err := within(in.ns, func() error { return setIPv6(p.Interface) }); err != nil {
 			return err
 		}
 	}
@@ -116,6 +136,23 @@ func (in *inside) configure(p *place) error {
 		return fmt.Errorf("interface %s: %w", p.Interface, err)
 	}
 	return nil
+}
+
+// setIPv6 lets an interface have IPv6 addresses, and use them at once: those that it
+// gets are nobody else's.
+func setIPv6(name string) error {
+	if err := setSysctl("ipv6/conf/"+name+"/accept_dad", "0"); err != nil {
+		return err
+	}
+	return setSysctl("ipv6/conf/"+name+"/disable_ipv6", "0")
+}
+
+// hurry has the kernel notice now that links are up, as it does when they are looked
+// at. Otherwise it can take a second, in which packets are dropped.
+func hurry(links *netlink.Handle, names ...string) {
+	for _, name := range names {
+		_, _ = links.LinkByName(name) // looks, and that is enough
+	}
 }
 
 // route makes p's network the way to everywhere else.

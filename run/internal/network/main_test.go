@@ -1,8 +1,11 @@
 package network
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"syscall"
@@ -12,11 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const envInside = "COOPER_TEST_NETWORK"
+// envInside is set in the process that runs the tests; envMonitor makes one a
+// container's monitor, with the request as its value.
+const (
+	envInside  = "COOPER_TEST_NETWORK"
+	envMonitor = "COOPER_TEST_NETWORK_MONITOR"
+)
 
 // TestMain runs the tests in a network namespace of their own, in which this process
 // is root.
 func TestMain(m *testing.M) {
+	if r := os.Getenv(envMonitor); r != "" {
+		monitor(r)
+	}
 	if os.Getenv(envInside) != "" {
 		if err := setLoopbackUp(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -42,6 +53,28 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "no network namespace can be made here:", err)
 		os.Exit(1)
 	}
+}
+
+// monitor sets a container's network up, says so and closes it at the end of
+// standard input.
+func monitor(text string) {
+	var r Request
+	err := json.Unmarshal([]byte(text), &r)
+	var s *Sandbox
+	if err == nil {
+		s, err = Setup(context.Background(), r)
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("ready")
+	io.Copy(io.Discard, os.Stdin)
+	if err := s.Close(); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 func setLoopbackUp() error {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,11 +49,10 @@ func openTable(ns *os.File) (*table, error) {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
 	t := &table{conn: conn, table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}}
-	service := nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
 	to4 := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
 	to6 := nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeInetService)
 	set := func(name string, key nftables.SetDatatype) *nftables.Set {
-		return &nftables.Set{Table: t.table, Name: name, KeyType: key}
+		return &nftables.Set{Table: t.table, Name: name, KeyType: key, KeyByteOrder: binaryutil.BigEndian}
 	}
 	mapping := func(name string, to nftables.SetDatatype, key ...nftables.SetDatatype) *nftables.Set {
 		s := set(name, nftables.MustConcatSetType(key...))
@@ -60,11 +60,13 @@ func openTable(ns *os.File) (*table, error) {
 		return s
 	}
 	t.bridges, t.inner = set("bridges", nftables.TypeIFName), set("inner", nftables.TypeIFName)
+	t.bridges.KeyByteOrder, t.inner.KeyByteOrder = binaryutil.NativeEndian, binaryutil.NativeEndian
 	t.pairs = set("pairs", nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName))
 	t.pairs.Concatenation = true
 	t.subnets4, t.subnets6 = set("subnets4", nftables.TypeIPAddr), set("subnets6", nftables.TypeIP6Addr)
 	t.subnets4.Interval, t.subnets6.Interval = true, true
-	t.anywhere4, t.anywhere6 = mapping("anywhere4", to4, service), mapping("anywhere6", to6, service)
+	t.anywhere4 = mapping("anywhere4", to4, nftables.TypeInetProto, nftables.TypeInetService)
+	t.anywhere6 = mapping("anywhere6", to6, nftables.TypeInetProto, nftables.TypeInetService)
 	t.address4 = mapping("address4", to4, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
 	t.address6 = mapping("address6", to6, nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService)
 	return t, nil

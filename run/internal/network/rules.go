@@ -1,6 +1,8 @@
 package network
 
 import (
+	"net/netip"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -29,6 +31,7 @@ import (
 //	}
 //	chain output {
 //		type nat hook output priority dstnat
+//		ip6 daddr ::1 return
 //		fib daddr type local jump published
 //	}
 //	chain published {
@@ -49,8 +52,9 @@ import (
 // through the host, connections of containers to it are masqueraded. (Their interface
 // is not known there when br_netfilter has the bridge call these chains.) The machine's 127.0.0.1 is
 // forwarded to containers (route_localnet is set on their bridges), which must not
-// work in the other direction, nor for the machine's neighbours. Where that could not
-// be set output leaves 127.0.0.0/8 alone too.
+// work in the other direction, nor for the machine's neighbours. There is no such
+// thing for ::1, and where it could not be set output leaves 127.0.0.0/8 alone too:
+// there the proxies serve.
 func (t *table) addRules(localhost bool) {
 	t.addForward()
 	published := t.chain("published")
@@ -66,6 +70,7 @@ func (t *table) addRules(localhost bool) {
 	t.rule(prerouting, isFamily(ip4), loopback(destination(ip4, 1)), verdict(expr.VerdictReturn))
 	t.rule(prerouting, toThisHost(), jump(published))
 	output := t.base("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	t.rule(output, isFamily(ip6), destination(ip6, 1), exprs{&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: netip.IPv6Loopback().AsSlice()}}, verdict(expr.VerdictReturn))
 	if !localhost {
 		t.rule(output, isFamily(ip4), loopback(destination(ip4, 1)), verdict(expr.VerdictReturn))
 	}

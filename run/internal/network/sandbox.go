@@ -23,6 +23,8 @@ type Sandbox struct {
 	names *nameServer
 	// change is held by Connect and Disconnect.
 	change sync.Mutex
+	// published is where the ports lead.
+	published target
 
 	mu       sync.Mutex
 	lease    *lease
@@ -166,6 +168,7 @@ func (s *Sandbox) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.published = s.lease.target()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := *s.lease
@@ -220,7 +223,7 @@ func (s *Sandbox) Connect(ctx context.Context, a Attachment) (err error) {
 	if err := s.in.plug(g, b, &places[len(places)-1]); err != nil {
 		return errors.Join(err, s.leave(places[:len(places)-1]))
 	}
-	return s.routeOut()
+	return s.redirect(ctx)
 }
 
 // Disconnect takes the container off the network of that name. Published ports that
@@ -233,7 +236,6 @@ func (s *Sandbox) Disconnect(ctx context.Context, name string) error {
 	if i < 0 {
 		return fmt.Errorf("container is not on network %s", name)
 	}
-	before := s.lease.target()
 	g, lock, err := s.open()
 	if err != nil {
 		return err
@@ -246,10 +248,17 @@ func (s *Sandbox) Disconnect(ctx context.Context, name string) error {
 	if err := s.leave(slices.Delete(places, i, i+1)); err != nil {
 		return err
 	}
-	if err := s.routeOut(); err != nil || len(s.lease.Ports) == 0 || s.lease.target() == before {
+	return s.redirect(ctx)
+}
+
+// redirect has the default route and the published ports follow a change of networks.
+func (s *Sandbox) redirect(ctx context.Context) error {
+	if err := s.routeOut(); err != nil || len(s.request.Ports) == 0 || s.lease.target() == s.published {
 		return err
 	}
-	s.request.Ports = s.lease.Ports
+	if len(s.lease.Ports) > 0 {
+		s.request.Ports = s.lease.Ports // the same host ports again
+	}
 	if err := s.out.Withdraw(); err != nil || len(s.lease.Places) == 0 {
 		return err
 	}
