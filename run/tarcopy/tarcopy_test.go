@@ -290,6 +290,12 @@ func TestCopyOntoMount(t *testing.T) {
 	if b, err := os.ReadFile(to.Name() + "/mounted"); string(b) != "new" {
 		t.Errorf("the mounted file is %q, %v", b, err)
 	}
+	if err := unix.Mount("", to.Name()+"/f", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := Copy(t.Context(), Place{from, "f"}, Place{to, "f"}, Options{}); !errors.Is(err, unix.EROFS) {
+		t.Errorf("Copy onto a file mounted read-only = %v", err)
+	}
 }
 
 // FuzzReadTar: whatever a tar holds, nothing outside of the directory changes.

@@ -98,11 +98,12 @@ func (u *unpacker) open(name string, flags int) (int, error) {
 	})
 }
 
-// makeRoom removes what a file is to replace. What can't be removed because
-// something is mounted on it is written into.
+// makeRoom removes what a file is to replace. A file on which something is mounted
+// is left, to be written into: removing it would take the mount away, where that is
+// another mount namespace's.
 func (u *unpacker) makeRoom(dir int, base string, h *tar.Header) error {
-	var st unix.Stat_t
-	err := unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	var st unix.Statx_t
+	err := unix.Statx(dir, base, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st)
 	if err == unix.ENOENT {
 		return nil
 	}
@@ -117,12 +118,12 @@ func (u *unpacker) makeRoom(dir int, base string, h *tar.Header) error {
 		return errors.New("cannot overwrite directory with non-directory")
 	case wantDir:
 		return errors.New("cannot overwrite non-directory with directory")
+	case st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0:
+		return unix.Unlinkat(dir, base, 0)
+	case h.Typeflag != tar.TypeReg:
+		return errors.New("cannot replace what is mounted")
 	}
-	err = unix.Unlinkat(dir, base, 0)
-	if err == unix.EBUSY && h.Typeflag == tar.TypeReg && st.Mode&unix.S_IFMT == unix.S_IFREG {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // make makes a file in dir.
@@ -180,8 +181,8 @@ func (u *unpacker) makeRegular(dir int, base string, h *tar.Header, content io.R
 	return nil
 }
 
-// openMounted opens a file that could not be removed, to be written anew. It is made
-// sure that it is one before anything is opened for writing.
+// openMounted opens a file on which something is mounted, to be written anew. It is
+// made sure that it is a file before anything is opened for writing.
 func openMounted(dir int, base string) (int, error) {
 	fd, err := unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
