@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cooper/run/internal/life"
 	"cooper/run/internal/wire"
 )
@@ -60,11 +62,39 @@ func (c *Container) stop(o StopOptions) life.Stop {
 	return s
 }
 
-// Stop ends the container for good and returns when it has ended. That it does not
-// run is no error.
+// Stop ends the container for good and returns when it has ended, and is removed if
+// it was to be. That it does not run is no error.
 func (c *Container) Stop(ctx context.Context, o StopOptions) error {
 	err := c.tell(ctx, life.KindStop, c.stop(o))
-	if errors.Is(err, ErrNotRunning) {
+	switch {
+	case errors.Is(err, ErrNotRunning) || errors.Is(err, ErrNoContainer):
+		return nil
+	case err != nil:
+		return err
+	}
+	return c.finish(ctx)
+}
+
+// Kill sends SIGKILL to the container's first process and returns when it has ended,
+// and is removed if it was to be. The error wraps ErrNotRunning if it does not run.
+func (c *Container) Kill(ctx context.Context) error {
+	if err := c.Signal(ctx, unix.SIGKILL); err != nil {
+		return err
+	}
+	if _, err := c.Wait(ctx, WaitNotRunning); err != nil {
+		return err
+	}
+	return c.finish(ctx)
+}
+
+// finish removes a container that has ended, if it was to be. Its monitor does that
+// too, when the command that started it is gone, but nobody waits for that.
+func (c *Container) finish(ctx context.Context) error {
+	if !c.opts.AutoRemove || c.opts.Foreground {
+		return nil
+	}
+	err := c.Remove(ctx, RemoveOptions{Volumes: true})
+	if errors.Is(err, ErrNoContainer) {
 		return nil
 	}
 	return err

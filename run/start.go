@@ -193,7 +193,7 @@ func (c *Container) request() (*life.Request, []*os.File, error) {
 		Journal: c.cs.EventsFile(), Attributes: map[string]string{"image": o.Image},
 	}
 	maps.Copy(req.Attributes, o.Labels)
-	if o.AutoRemove && !o.Foreground {
+	if o.AutoRemove && len(o.Program) > 0 {
 		req.Remover, req.Environment = append(slices.Clone(o.Program), c.id), os.Environ()
 	}
 	if err := c.joinOthers(&conf); err != nil {

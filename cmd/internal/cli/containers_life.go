@@ -77,6 +77,7 @@ func (e *Env) startAttached(ctx context.Context, name string, interactive bool, 
 // attachedEnd is the error for the end of an attached container.
 func (e *Env) attachedEnd(ctx context.Context, c *run.Container, status run.Status, err error) error {
 	if errors.Is(err, run.ErrDetached) {
+		fmt.Fprintln(e.Stderr, "read escape sequence")
 		return nil
 	}
 	if c.Options().AutoRemove && !stillRuns(c) {
@@ -172,7 +173,7 @@ func newStop(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.eachRunning(cmd, args, all, ignore, func(c *run.Container) error { return ignoreGone(c.Stop(cmd.Context(), o)) })
+			return e.eachRunning(cmd, args, all, ignore, func(c *run.Container) error { return c.Stop(cmd.Context(), o) })
 		},
 	}
 	f.declare(cmd)
@@ -280,16 +281,18 @@ func newKill(e *Env) *cobra.Command {
 	return cmd
 }
 
-// kill sends a signal and, if it is SIGKILL, waits for the end.
+// kill sends a signal. After SIGKILL the container has ended.
 func kill(ctx context.Context, c *run.Container, s syscall.Signal) error {
-	if err := c.Signal(ctx, s); err != nil {
+	var err error
+	if s == syscall.SIGKILL {
+		err = c.Kill(ctx)
+	} else {
+		err = c.Signal(ctx, s)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot kill container: %w", err)
 	}
-	if s != syscall.SIGKILL {
-		return nil
-	}
-	_, err := c.Wait(ctx, run.WaitNotRunning)
-	return ignoreGone(err)
+	return nil
 }
 
 // newPause makes the pause command.

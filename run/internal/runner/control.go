@@ -35,6 +35,11 @@ func (m *monitor) serveStarter() {
 		}
 	}
 	m.serveAttached(m.starter, a)
+	select {
+	case <-m.over:
+		return // it has seen the end
+	default:
+	}
 	m.mu.Lock()
 	m.left = true
 	c := m.current
@@ -192,7 +197,9 @@ func (m *monitor) update(u *life.Update) error {
 			return err
 		}
 	}
+	m.mu.Lock()
 	m.req.Run.Spec.Linux.Resources = u.Resources
+	m.mu.Unlock()
 	m.event("update", nil)
 	return nil
 }

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,6 +68,7 @@ func (r *runner) monitor(msg *wire.Message) error {
 		return err
 	}
 	req.Run.Stage.DieWithParent = true
+	req.StopSignal = cmp.Or(req.StopSignal, int(unix.SIGTERM))
 	m := &monitor{
 		r: r, req: req, starter: r.conn, state: req.State, name: req.Name, restart: req.Restart,
 		watchers: make(map[chan struct{}]bool), wake: make(chan struct{}), over: make(chan struct{}),
@@ -143,8 +145,10 @@ func (m *monitor) live(files []*os.File) wire.Event {
 // runOnce runs the container to its next end.
 func (m *monitor) runOnce(files []*os.File) (end wire.Event) {
 	req := m.req.Run
+	m.mu.Lock()
 	spec, linux := *req.Spec, *req.Spec.Linux
-	spec.Mounts = append(spec.Mounts[:0:0], spec.Mounts...)
+	m.mu.Unlock()
+	spec.Mounts = slices.Clone(spec.Mounts)
 	spec.Linux, req.Spec = &linux, &spec
 	told := observer{started: m.started, console: m.console}
 	if m.req.Foreground {

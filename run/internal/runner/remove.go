@@ -11,7 +11,7 @@ func (m *monitor) remove() {
 	m.mu.Lock()
 	left := m.left
 	m.mu.Unlock()
-	if !left || m.req.Foreground || len(m.req.Remover) == 0 {
+	if !left || len(m.req.Remover) == 0 {
 		return
 	}
 	cmd := exec.Command(m.req.Remover[0], m.req.Remover[1:]...)

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 	"time"
@@ -127,14 +128,7 @@ func (m *monitor) end(c *container, ended <-chan struct{}, s life.Stop) {
 		return
 	}
 	_ = m.resume(c) // what can't be resumed can still be killed
-	sig := unix.Signal(s.Signal)
-	if sig == 0 {
-		sig = unix.Signal(m.req.StopSignal)
-	}
-	if sig == 0 {
-		sig = unix.SIGTERM
-	}
-	c.signal(sig)
+	c.signal(unix.Signal(cmp.Or(s.Signal, m.req.StopSignal)))
 	var kill <-chan time.Time
 	if s.Grace >= 0 {
 		timer := time.NewTimer(s.Grace)
