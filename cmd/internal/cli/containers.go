@@ -82,8 +82,7 @@ func (u containerUse) String() string {
 }
 
 // newContainerRow describes a container as ps does.
-func newContainerRow(c *run.Container, st run.State, now time.Time, noTrunc bool) containerRow {
-	o := c.Options()
+func newContainerRow(o run.ContainerOptions, st run.State, now time.Time, noTrunc bool) containerRow {
 	id, command := shortID(o.ID), ellipsis(strings.Join(o.Config.Args, " "), 20)
 	if noTrunc {
 		id, command = o.ID, strings.Join(o.Config.Args, " ")

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"text/template"
 	"time"
+	"unicode"
 
 	"github.com/docker/go-units"
 )
@@ -88,7 +90,7 @@ func printRows[R ~map[string]V, V any](w io.Writer, format string, columns []col
 		tw := newTable(w)
 		defer tw.Flush()
 		out = tw
-		if err := t.Execute(out, headings(columns, rows)); err != nil {
+		if err := t.Execute(out, headings(columns, text)); err != nil {
 			return err
 		}
 		fmt.Fprintln(out)
@@ -129,14 +131,19 @@ type heading map[string]string
 // Label is the heading of a column with one label.
 func (heading) Label(name string) string { return name }
 
-// headings makes the row of headings: the known columns', else the field's name
-// in capitals.
-func headings[R ~map[string]V, V any](columns []column, rows []R) heading {
+// headings makes the row of headings for a table template: those of the known
+// columns, and for other fields that it names these names in capitals.
+func headings(columns []column, text string) heading {
 	h := make(heading)
-	for _, row := range rows {
-		for field := range row {
-			h[field] = strings.ToUpper(field)
+	for _, field := range regexp.MustCompile(`\.[A-Za-z0-9]+`).FindAllString(text, -1) {
+		var words strings.Builder
+		for i, c := range field[1:] {
+			if i > 0 && unicode.IsUpper(c) && unicode.IsLower(rune(field[i])) {
+				words.WriteByte(' ')
+			}
+			words.WriteRune(unicode.ToUpper(c))
 		}
+		h[field[1:]] = words.String()
 	}
 	for _, c := range columns {
 		h[c.field] = c.heading

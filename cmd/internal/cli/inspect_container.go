@@ -127,6 +127,12 @@ func (e *Env) inspectContainer(ctx context.Context, name string, o inspection) (
 		return nil, err
 	}
 	in := describeContainer(c, st, e.store.DriverName())
+	for network, end := range in.NetworkSettings.Networks {
+		if n, err := cs.Network(network); err == nil {
+			end.NetworkID = n.ID
+			in.NetworkSettings.Networks[network] = end
+		}
+	}
 	if o.size {
 		use, err := layerUse(ctx, e.store, c)
 		if err != nil {

@@ -52,7 +52,8 @@ func newPs(e *Env) *cobra.Command {
 // listed is a container and its state at one moment.
 type listed struct {
 	*run.Container
-	state run.State
+	options run.ContainerOptions
+	state   run.State
 }
 
 // listContainers lists the containers with their states, the newest first.
@@ -70,7 +71,7 @@ func listContainers(cs *run.Containers) ([]listed, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, listed{c, st})
+		list = append(list, listed{c, c.Options(), st})
 	}
 	return list, nil
 }
@@ -105,7 +106,7 @@ func (e *Env) ps(ctx context.Context, f *psFlags) error {
 		if !f.all && last < 0 && !filter.states && !c.state.Alive() || !filter.match(c) {
 			continue
 		}
-		row := newContainerRow(c.Container, c.state, now, f.noTrunc)
+		row := newContainerRow(c.options, c.state, now, f.noTrunc)
 		if f.size {
 			use, err := layerUse(ctx, e.store, c.Container)
 			if err != nil {

@@ -95,11 +95,11 @@ func containerMatcher(key, value string) (func(listed) bool, error) {
 		}
 		return func(c listed) bool { return healthOf(c.state) == value }, nil
 	case "id":
-		return func(c listed) bool { return strings.HasPrefix(c.ID(), value) }, nil
+		return func(c listed) bool { return strings.HasPrefix(c.options.ID, value) }, nil
 	case "label", "label!":
 		name, want, exact := strings.Cut(value, "=")
 		return func(c listed) bool {
-			got, has := c.Options().Labels[name]
+			got, has := c.options.Labels[name]
 			return (has && (!exact || got == want)) == (key == "label")
 		}, nil
 	case "name":
@@ -107,9 +107,9 @@ func containerMatcher(key, value string) (func(listed) bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		return func(c listed) bool { return pattern.MatchString(c.Name()) || pattern.MatchString("/"+c.Name()) }, nil
+		return func(c listed) bool { return pattern.MatchString(c.options.Name) || pattern.MatchString("/"+c.options.Name) }, nil
 	case "network":
-		return func(c listed) bool { return slices.Contains(networkNames(c.Options()), value) }, nil
+		return func(c listed) bool { return slices.Contains(networkNames(c.options), value) }, nil
 	case "status":
 		known := []string{"created", "restarting", "running", "paused", "exited", "dead", "removing"}
 		if !slices.Contains(known, value) {
@@ -118,9 +118,9 @@ func containerMatcher(key, value string) (func(listed) bool, error) {
 		return func(c listed) bool { return c.state.Status == value }, nil
 	case "until":
 		limit, err := parseTime(value, time.Now())
-		return func(c listed) bool { return c.Options().Created.Before(limit) }, err
+		return func(c listed) bool { return c.options.Created.Before(limit) }, err
 	default: // volume
-		return func(c listed) bool { return mounts(c.Options(), value) }, nil
+		return func(c listed) bool { return mounts(c.options, value) }, nil
 	}
 }
 
@@ -146,7 +146,7 @@ func portMatcher(value string, exposed bool) (func(listed) bool, error) {
 		return nil, err
 	}
 	return func(c listed) bool {
-		o := c.Options()
+		o := c.options
 		if slices.ContainsFunc(o.Ports, func(p run.PortMapping) bool { return wanted(p.ContainerPort, p.Protocol) }) {
 			return true
 		}
@@ -184,13 +184,13 @@ func (f *containerFilter) resolve(ctx context.Context, e *Env, all []listed) err
 	}{{f.before, -1}, {f.since, 1}} {
 		for _, name := range side.names {
 			i := slices.IndexFunc(all, func(c listed) bool {
-				return c.Name() == strings.TrimPrefix(name, "/") || strings.HasPrefix(c.ID(), name)
+				return c.options.Name == strings.TrimPrefix(name, "/") || strings.HasPrefix(c.options.ID, name)
 			})
 			if i < 0 {
 				return fmt.Errorf("%w: %s", run.ErrNoContainer, name)
 			}
-			mark := all[i].Options().Created
-			f.kinds["made"+name] = append(f.kinds["made"+name], func(c listed) bool { return c.Options().Created.Compare(mark) == side.want })
+			mark := all[i].options.Created
+			f.kinds["made"+name] = append(f.kinds["made"+name], func(c listed) bool { return c.options.Created.Compare(mark) == side.want })
 		}
 	}
 	if len(f.ancestors) == 0 {
@@ -215,14 +215,14 @@ func (f *containerFilter) resolve(ctx context.Context, e *Env, all []listed) err
 func ancestorMatcher(store *layers.Store, name string) (func(listed) bool, error) {
 	image, err := store.Image(name)
 	if errors.Is(err, layers.ErrNotFound) {
-		return func(c listed) bool { return c.Options().Image == name }, nil
+		return func(c listed) bool { return c.options.Image == name }, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	descends := make(map[string]bool)
 	return func(c listed) bool {
-		id := c.Options().ImageID
+		id := c.options.ImageID
 		known, seen := descends[id]
 		if !seen {
 			known = id == image.ID || standsOn(store, id, image)

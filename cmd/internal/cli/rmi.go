@@ -109,7 +109,7 @@ func (e *Env) usedImages(ctx context.Context) (map[string]string, error) {
 		if c.state.Alive() {
 			how = c.state.Status
 		}
-		used[c.Options().ImageID] = fmt.Sprintf("the %s container %s", how, c.Name())
+		used[c.options.ImageID] = fmt.Sprintf("the %s container %s", how, c.options.Name)
 	}
 	return used, nil
 }

@@ -202,7 +202,7 @@ func (u *diskUse) containerRows() []map[string]string {
 	var rows []map[string]string
 	for _, c := range u.containers {
 		row := make(map[string]string)
-		for field, value := range newContainerRow(c.Container, c.state, u.now, false) {
+		for field, value := range newContainerRow(c.options, c.state, u.now, false) {
 			row[field] = fmt.Sprint(value)
 		}
 		row["Size"] = humanSize(c.size)
