@@ -107,9 +107,11 @@ type Options struct {
 	Allow []string
 	// Tests are command lines for the image's shell. Each runs in a container
 	// of the finished image, cached or not, before the image gets its names
-	// and goes to its outputs; the first to fail ends the build. TestTimeout
-	// bounds each; 0 is no bound.
+	// and goes to its outputs; the first to fail ends the build. TestHealth
+	// starts the image as run would and waits until its health check
+	// succeeds. TestTimeout bounds each test; 0 is no bound.
 	Tests       []string
+	TestHealth  bool
 	TestTimeout time.Duration
 	// Outputs say where the image goes; none is the store. An image whose
 	// only outputs are files is not kept in the store.

@@ -12,9 +12,9 @@ import (
 	"cooper/run"
 )
 
-// test runs Options.Tests on the finished image.
+// test tests the finished image as the options say.
 func (bd *build) test(ctx context.Context) error {
-	if len(bd.o.Tests) == 0 {
+	if !bd.tested() {
 		return nil
 	}
 	img, err := bd.finish(ctx)
@@ -22,26 +22,30 @@ func (bd *build) test(ctx context.Context) error {
 		return err
 	}
 	for _, command := range bd.o.Tests {
-		name := "[test] " + command
-		if len(bd.builds) > 1 {
-			name = "[" + label(bd.platform) + " test] " + command
-		}
-		v := bd.report.start(name)
 		c := bd.testConfig(img, command)
-		err := bd.testError(ctx, command, c.Args, bd.testOne(ctx, v, img, c))
-		v.end(false, -1, err)
+		err := bd.testOne(ctx, img, trial{command, c.Args, func(ctx context.Context, v *vertex, sn *layers.Snapshot) error {
+			return bd.testCommand(ctx, v, sn, c)
+		}})
 		if err != nil {
 			return err
 		}
 	}
+	if bd.o.TestHealth {
+		return bd.testOne(ctx, img, trial{"health check", nil, func(ctx context.Context, v *vertex, sn *layers.Snapshot) error {
+			return bd.testHealth(ctx, v, sn, img.Config)
+		}})
+	}
 	return nil
 }
+
+// tested reports whether there is anything to test.
+func (bd *build) tested() bool { return len(bd.o.Tests) > 0 || bd.o.TestHealth }
 
 // checkTests finds out before anything is built that this machine cannot run the
 // image's programs.
 func (bd *build) checkTests() error {
 	spec := bd.target().spec
-	if len(bd.o.Tests) == 0 || bd.baseImage(spec) == nil {
+	if !bd.tested() || bd.baseImage(spec) == nil {
 		return nil
 	}
 	if err := run.CheckPlatform(spec.Config.Platform); err != nil {
@@ -65,8 +69,28 @@ func (bd *build) testConfig(img layers.ImageOptions, command string) *run.Config
 	return &c
 }
 
-// testOne runs one test on a fresh snapshot of the image.
-func (bd *build) testOne(ctx context.Context, v *vertex, img layers.ImageOptions, c *run.Config) (err error) {
+// trial is one test of the image, on a snapshot of its own.
+type trial struct {
+	name string
+	args []string // of the process; nil for the image's own
+	do   func(context.Context, *vertex, *layers.Snapshot) error
+}
+
+// testOne does one test and reports it.
+func (bd *build) testOne(ctx context.Context, img layers.ImageOptions, t trial) error {
+	name := "[test] " + t.name
+	if len(bd.builds) > 1 {
+		name = "[" + label(bd.platform) + " test] " + t.name
+	}
+	v := bd.report.start(name)
+	err := bd.testError(ctx, name, t.args, bd.onSnapshot(ctx, v, img, t.do))
+	v.end(false, -1, err)
+	return err
+}
+
+// onSnapshot calls do with a fresh snapshot of the image, for no longer than tests
+// may take.
+func (bd *build) onSnapshot(ctx context.Context, v *vertex, img layers.ImageOptions, do func(context.Context, *vertex, *layers.Snapshot) error) (err error) {
 	if img.Layer == "" {
 		return errors.New("the image has no files to run a command from")
 	}
@@ -79,16 +103,21 @@ func (bd *build) testOne(ctx context.Context, v *vertex, img layers.ImageOptions
 		return err
 	}
 	defer func() { err = errors.Join(err, sn.Remove()) }()
-	view, err := sn.View()
-	if err != nil {
-		return err
-	}
-	defer view.Close()
 	if limit := bd.o.TestTimeout; limit > 0 {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeoutCause(ctx, limit, &timeoutError{limit})
 		defer stop()
 	}
+	return do(ctx, v, sn)
+}
+
+// testCommand runs a command in a container of the image.
+func (bd *build) testCommand(ctx context.Context, v *vertex, sn *layers.Snapshot, c *run.Config) error {
+	view, err := sn.View()
+	if err != nil {
+		return err
+	}
+	defer view.Close()
 	return bd.execute(ctx, v, run.Task{Rootfs: sn.Rootfs(), View: view, Config: c})
 }
 
@@ -99,14 +128,18 @@ func (e *timeoutError) Error() string { return fmt.Sprintf("not done within %s",
 
 // testError describes a test that failed like a step, but one that stands in no
 // Dockerfile. What cancelled the build from outside stays as it is.
-func (bd *build) testError(ctx context.Context, command string, args []string, err error) error {
+func (bd *build) testError(ctx context.Context, name string, args []string, err error) error {
 	if err == nil || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return err
 	}
-	e := &StepError{File: bd.o.DockerfileName, Step: "[test] " + command, Command: args, Err: err}
+	e := &StepError{File: bd.o.DockerfileName, Step: name, Command: args, Err: err}
 	var failed *commandError
-	if errors.As(err, &failed) {
+	var ill *healthError
+	switch {
+	case errors.As(err, &failed):
 		e.Err, e.ExitCode, e.OOMKilled, e.Tail = nil, failed.status.ExitCode, failed.status.OOMKilled, failed.tail
+	case errors.As(err, &ill):
+		e.Tail = ill.tail
 	}
 	return fmt.Errorf("test: %w", e)
 }

@@ -64,25 +64,23 @@ func (f *healthFlags) check() error {
 
 // config is the health check of a container of the image; nil is none.
 func (f *healthFlags) config(image dockerspec.DockerOCIImageConfig) *run.HealthConfig {
-	var from dockerspec.HealthcheckConfig
-	if image.Healthcheck != nil {
-		from = *image.Healthcheck
-	}
-	test := healthTest(from.Test, image.Shell)
-	if f.command != "" {
-		test = healthCommand(f.command)
-	}
-	if f.none || len(test) == 0 {
+	h := run.ImageHealth(image)
+	if f.none || f.command != "" && len(healthCommand(f.command)) == 0 {
 		return nil
 	}
-	return &run.HealthConfig{
-		Test:          test,
-		Interval:      cmp.Or(f.interval, from.Interval),
-		Timeout:       cmp.Or(f.timeout, from.Timeout),
-		StartPeriod:   cmp.Or(f.startPeriod, from.StartPeriod),
-		StartInterval: cmp.Or(f.startInterval, from.StartInterval),
-		Retries:       cmp.Or(f.retries, from.Retries),
+	if h == nil {
+		h = &run.HealthConfig{}
 	}
+	if f.command != "" {
+		h.Test = healthCommand(f.command)
+	}
+	if len(h.Test) == 0 {
+		return nil
+	}
+	h.Interval, h.Timeout = cmp.Or(f.interval, h.Interval), cmp.Or(f.timeout, h.Timeout)
+	h.StartPeriod, h.StartInterval = cmp.Or(f.startPeriod, h.StartPeriod), cmp.Or(f.startInterval, h.StartInterval)
+	h.Retries = cmp.Or(f.retries, h.Retries)
+	return h
 }
 
 // healthCommand is --health-cmd as a command line: of the shell or, as with
@@ -91,29 +89,12 @@ func healthCommand(s string) []string {
 	var list []string
 	if strings.HasPrefix(s, "[") && json.Unmarshal([]byte(s), &list) == nil {
 		if len(list) > 0 && (list[0] == "CMD" || list[0] == "CMD-SHELL" || list[0] == "NONE") {
-			return healthTest(list, nil)
+			return run.HealthTest(list, nil)
 		}
 		return list
 	}
 	if s == "none" {
 		return nil
 	}
-	return healthTest([]string{"CMD-SHELL", s}, nil)
-}
-
-// healthTest is a check in an image's config as a command line; nil is none.
-func healthTest(test, shell []string) []string {
-	if len(test) < 2 {
-		return nil
-	}
-	switch test[0] {
-	case "CMD":
-		return test[1:]
-	case "CMD-SHELL":
-		if len(shell) == 0 {
-			shell = []string{"/bin/sh", "-c"}
-		}
-		return append(append([]string(nil), shell...), test[1])
-	}
-	return nil
+	return run.HealthTest([]string{"CMD-SHELL", s}, nil)
 }

@@ -182,29 +182,10 @@ func (e *Env) awaitHealth(ctx context.Context, c *run.Container, timeout time.Du
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("container %s did not become healthy within %v", c.Name(), timeout))
 		defer cancel()
 	}
-	var last run.State
-	err := c.Watch(ctx, func(st run.State) bool {
-		last = st
-		return st.Alive() && (st.Health == nil || st.Health.Status == "starting")
-	})
-	if err == nil && last.Alive() && last.Health != nil && last.Health.Status == run.WaitHealthy {
-		return nil
+	if err := c.AwaitHealth(ctx); err != nil {
+		return &exitStatus{status: statusError, err: err}
 	}
-	output := ""
-	if h := last.Health; h != nil && len(h.Log) > 0 {
-		output = strings.TrimSpace(h.Log[len(h.Log)-1].Output)
-	}
-	switch {
-	case err != nil:
-	case !last.Alive():
-		err = fmt.Errorf("container %s ended with exit code %d before it became healthy", c.Name(), last.ExitCode)
-	default:
-		err = fmt.Errorf("container %s is unhealthy", c.Name())
-	}
-	if output != "" {
-		err = fmt.Errorf("%w; its last health check said: %s", err, output)
-	}
-	return &exitStatus{status: statusError, err: err}
+	return nil
 }
 
 // freshContainer is a container that was just made, with what only this process holds
