@@ -213,16 +213,12 @@ func (l *link) signal(c *call, s syscall.Signal) {
 	l.conn.Send(wire.KindSignal, wire.Signal{Call: c.id, Signal: int(s)})
 }
 
-// close ends the runner: it kills its containers when the socket closes. One that
-// has none is not waited for: all that it still has is its own mount namespace.
+// close ends the runner: it kills its containers when the socket closes. It is
+// waited for even when it has none: it would become a zombie where the first
+// process, as in many CI containers, does not collect strangers.
 func (l *link) close() error {
-	l.mu.Lock()
-	idle := len(l.calls) == 0
-	l.mu.Unlock()
 	l.conn.Close()
-	if !idle {
-		<-l.done
-	}
+	<-l.done
 	return nil
 }
 
