@@ -89,6 +89,7 @@ func (r *runner) monitor(msg *wire.Message) error {
 	m.finish(end)
 	m.report(end)
 	m.remove()
+	m.leaveNetwork()
 	r.status = m.state.ExitCode
 	return nil
 }
@@ -336,6 +337,14 @@ func (m *monitor) closeNetwork(end *wire.Event) {
 	}
 	if err := m.sandbox.Close(); err != nil && end.Error == "" {
 		end.Error = fmt.Sprintf("take back network: %v", err)
+	}
+}
+
+// leaveNetwork removes what containers share when this was the last one. Nobody waits
+// for that; should it fail, the next one that ends tries again.
+func (m *monitor) leaveNetwork() {
+	if m.req.Network != nil && len(m.req.Network.Attachments) > 0 {
+		_ = network.Linger(context.Background(), m.req.Network.RunDir)
 	}
 }
 
