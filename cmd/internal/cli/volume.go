@@ -24,6 +24,7 @@ func newVolume(e *Env) *cobra.Command {
 func newVolumeCreate(e *Env) *cobra.Command {
 	var driver, name string
 	var labels, options []string
+	var ignore bool
 	cmd := &cobra.Command{
 		Use:   "create [OPTIONS] [VOLUME]",
 		Short: "Create a volume",
@@ -47,13 +48,14 @@ instead, in the words of mount(8).`,
 			if driver != "local" {
 				return fmt.Errorf("volume driver %q is not there: use local", driver)
 			}
-			return e.createVolume(cmd.Context(), name, labels, options)
+			return e.createVolume(cmd.Context(), name, labels, options, ignore)
 		},
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&driver, "driver", "d", "local", "Use `DRIVER` local")
 	fs.StringArrayVar(&labels, "label", nil, "Label the volume: `KEY[=VALUE]` (repeatable)")
 	fs.StringArrayVarP(&options, "opt", "o", nil, "Set `KEY=VALUE` type=, device= or o= (repeatable)")
+	fs.BoolVar(&ignore, "ignore", false, "Leave a volume of that name as it is")
 	fs.StringVar(&name, "name", "", "The same as VOLUME")
 	fs.Lookup("name").Hidden = true
 	e.commonFlags(cmd)
@@ -61,7 +63,7 @@ instead, in the words of mount(8).`,
 }
 
 // createVolume is the volume create command.
-func (e *Env) createVolume(ctx context.Context, name string, labels, options []string) error {
+func (e *Env) createVolume(ctx context.Context, name string, labels, options []string, ignore bool) error {
 	var o run.VolumeOptions
 	for _, l := range labels {
 		if !strings.Contains(l, "=") {
@@ -81,6 +83,11 @@ func (e *Env) createVolume(ctx context.Context, name string, labels, options []s
 		return err
 	}
 	v, err := cs.CreateVolume(name, o)
+	if err != nil && ignore {
+		if there, otherErr := cs.Volume(name); otherErr == nil {
+			v, err = there, nil
+		}
+	}
 	if err != nil {
 		return err
 	}
