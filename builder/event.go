@@ -3,6 +3,8 @@ package builder
 import (
 	"sync"
 	"time"
+
+	"cooper/dockerfile"
 )
 
 // Kind says what an Event reports.
@@ -59,8 +61,17 @@ type Event struct {
 	// Detail explains a Warning in further lines: the rule, where to read
 	// about it, the part of the Dockerfile. It may be "".
 	Detail string
+	// Check is what a Warning is about if one of BuildKit's checks found it.
+	Check *Check
 	// Err is why a vertex Failed.
 	Err error
+}
+
+// Check is a finding of a check, with the Dockerfile that it is in.
+type Check struct {
+	dockerfile.Warning
+	File   string
+	Source []byte
 }
 
 // reporter serialises events and numbers the vertexes.

@@ -147,7 +147,8 @@ func (s *session) warn(p *dockerfile.Plan, first bool) {
 		detail += dockerfile.Excerpt(s.o.DockerfileName, s.o.Dockerfile, w.Location)
 		if key := w.String() + detail; !s.warned[key] {
 			s.warned[key] = true
-			s.report.send(Event{Kind: Warning, Message: w.String(), Detail: detail})
+			check := &Check{Warning: w, File: s.o.DockerfileName, Source: s.o.Dockerfile}
+			s.report.send(Event{Kind: Warning, Message: w.String(), Detail: detail, Check: check})
 		}
 	}
 	if !first {

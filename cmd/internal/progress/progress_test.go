@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cooper/builder"
+	"cooper/dockerfile"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -67,7 +68,10 @@ var recordings = map[string][]builder.Event{
 		at(2.8, start(6, "exporting to image")),
 		at(2.8, counted(6, "naming to localhost/app:latest", 0, 0)),
 		at(2.85, end(5, builder.Committed, 45_600)),
-		at(2.9, builder.Event{Kind: builder.Warning, Message: "Rule: look (line 3)"}),
+		at(2.9, builder.Event{Kind: builder.Warning, Message: "Rule: look (line 3)", Check: &builder.Check{
+			Warning: dockerfile.Warning{Rule: "Rule", Description: "what for", URL: "https://rule", Location: dockerfile.Location{Start: 3, End: 4}},
+			File:    "Dockerfile", Source: []byte("FROM scratch\n"),
+		}}),
 		at(2.9, end(6, builder.Done, -1)),
 	},
 	"long": long(),

@@ -61,6 +61,24 @@ type vertexWarning struct {
 	Level  int           `json:"level,omitempty"`
 	Short  []byte        `json:"short,omitempty"`
 	Detail [][]byte      `json:"detail,omitempty"`
+	URL    string        `json:"url,omitempty"`
+	Source *sourceFile   `json:"sourceInfo,omitempty"`
+	Range  []sourceRange `json:"range,omitempty"`
+}
+
+type sourceFile struct {
+	Filename string `json:"filename"`
+	Data     []byte `json:"data"`
+	Language string `json:"language"`
+}
+
+type sourceRange struct {
+	Start sourceLine `json:"start"`
+	End   sourceLine `json:"end"`
+}
+
+type sourceLine struct {
+	Line int `json:"line"`
 }
 
 func newRawJSON(w io.Writer) *rawJSON { return &rawJSON{enc: json.NewEncoder(w)} }
@@ -141,6 +159,14 @@ func newVertexWarning(v *vertex, e builder.Event) vertexWarning {
 	w := vertexWarning{Level: 1, Short: []byte(e.Message)}
 	if v != nil {
 		w.Vertex = v.digest()
+	}
+	if c := e.Check; c != nil {
+		w.Detail, w.URL = [][]byte{[]byte(c.Description)}, c.URL
+		w.Source = &sourceFile{Filename: c.File, Data: c.Source, Language: "Dockerfile"}
+		if !c.Location.IsZero() {
+			w.Range = []sourceRange{{sourceLine{c.Location.Start}, sourceLine{c.Location.End}}}
+		}
+		return w
 	}
 	for line := range strings.Lines(e.Detail) {
 		w.Detail = append(w.Detail, []byte(strings.TrimSuffix(line, "\n")))

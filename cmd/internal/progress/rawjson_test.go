@@ -3,6 +3,7 @@ package progress
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -48,6 +49,11 @@ func TestRawJSONIsBuildKits(t *testing.T) {
 			Level       int
 			Short       []byte
 			Detail      [][]byte
+			SourceInfo  struct {
+				Filename, Language string
+				Data               []byte
+			}
+			Range []struct{ Start, End struct{ Line int } }
 		}
 	}
 	var out bytes.Buffer
@@ -73,14 +79,14 @@ func TestRawJSONIsBuildKits(t *testing.T) {
 			logs += names[l.Vertex] + ": " + string(l.Data) + "|"
 		}
 		for _, w := range s.Warnings {
-			warnings += string(w.Short)
+			warnings += fmt.Sprintf("%s|%s|%s|%s|%d", w.Short, w.Detail, w.URL, w.SourceInfo.Data, w.Range)
 		}
 	}
 	const step = "[3/3] RUN make: "
 	if want := step + "cc -c a.c\ncc -c|" + step + " b.c\n|" + step + "done, no newline|"; logs != want {
 		t.Errorf("logs = %q, want %q", logs, want)
 	}
-	if want := "Rule: look (line 3)"; warnings != want {
+	if want := "Rule: look (line 3)|[what for]|https://rule|FROM scratch\n|[{{3} {4}}]"; warnings != want {
 		t.Errorf("warnings = %q, want %q", warnings, want)
 	}
 	for d, still := range open {
