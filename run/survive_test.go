@@ -1,0 +1,167 @@
+package run
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestKillMonitor kills monitors and containers at random moments: the container
+// goes with its monitor, nothing stays, and it can be started again.
+func TestKillMonitor(t *testing.T) {
+	cs, img := liveStore(t)
+	n := 10
+	if os.Getenv("COOPER_LONG") != "" {
+		n = 100
+	}
+	for i := range n {
+		c := live(t, cs, img, "sleep 1000 & sleep 1000", ContainerOptions{})
+		started := make(chan error, 1)
+		go func() { started <- c.Start(t.Context()) }()
+		time.Sleep(time.Duration(rand.Int64N(int64(40 * time.Millisecond))))
+		killed := killOne(c, i%2 == 0)
+		<-started
+		if !killed {
+			killOne(c, i%2 == 0)
+		}
+		until(t, c, "ended", func(s State) bool { return !s.Alive() })
+		if left := cgroupsOf(c.id); len(left) > 0 {
+			t.Fatalf("round %d: cgroups are left: %v", i, left)
+		}
+		if left := findRemains(t, c.id); len(left.Processes)+len(left.Mounts) > 0 {
+			t.Fatalf("round %d: left: %+v", i, left)
+		}
+		start(t, c)
+		if err := c.Remove(t.Context(), RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// killOne kills the monitor or the first process of a container, once it is there.
+func killOne(c *Container, monitor bool) bool {
+	for range 200 {
+		st, err := c.readState()
+		if err != nil {
+			return false
+		}
+		pid := st.PID
+		if monitor {
+			pid = st.MonitorPID
+		}
+		if pid != 0 {
+			return syscall.Kill(pid, syscall.SIGKILL) == nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}
+
+// TestMany starts and stops many containers at once.
+func TestMany(t *testing.T) {
+	cs, img := liveStore(t)
+	n := 10
+	if os.Getenv("COOPER_LONG") != "" {
+		n = 50
+	}
+	errs := make(chan error, n)
+	for i := range n {
+		c := live(t, cs, img, "echo hello; sleep 1000", ContainerOptions{Name: "many" + strconv.Itoa(i)})
+		go func() {
+			err := c.Start(context.Background())
+			if err == nil {
+				none := time.Duration(0)
+				err = c.Stop(context.Background(), StopOptions{Grace: &none})
+			}
+			errs <- err
+		}()
+	}
+	for range n {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	list, err := cs.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range list {
+		if st := stateOf(t, c); st.Status != StatusExited || st.ExitCode != 137 {
+			t.Errorf("%s: %+v", c.Name(), st)
+		}
+		if left := cgroupsOf(c.id); len(left) > 0 {
+			t.Errorf("%s: cgroups are left: %v", c.Name(), left)
+		}
+	}
+	if left := findRemains(t, cs.runDir); len(left.Processes)+len(left.Mounts) > 0 {
+		t.Errorf("left: %+v", left)
+	}
+}
+
+// TestLogRotation writes numbered lines faster than a terminal would, into a log that
+// is rotated, and reads them all again.
+func TestLogRotation(t *testing.T) {
+	cs, img := liveStore(t)
+	for _, driver := range []string{"k8s-file", "json-file"} {
+		c := live(t, cs, img, "seq 1 20000", ContainerOptions{Log: LogConfig{Driver: driver, MaxSize: 100 << 10, MaxFiles: 50}})
+		start(t, c)
+		until(t, c, "exited", func(s State) bool { return s.Status == StatusExited })
+		files, _ := filepath.Glob(filepath.Join(c.dir, "log*"))
+		if len(files) < 5 {
+			t.Errorf("%s: %d files", driver, len(files))
+		}
+		next := 1
+		for i := len(files) - 1; i >= 0; i-- {
+			name := filepath.Join(c.dir, "log")
+			if i > 0 {
+				name += "." + strconv.Itoa(i)
+			}
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(b) > 100<<10 {
+				t.Errorf("%s: %s has %d bytes", driver, name, len(b))
+			}
+			next = countLines(t, driver, string(b), next)
+		}
+		if next != 20001 {
+			t.Errorf("%s: the log ends before %d", driver, next)
+		}
+	}
+}
+
+// countLines checks that text goes on with line next, and returns the one after it.
+// A line may have come in two parts.
+func countLines(t *testing.T, driver, text string, next int) int {
+	t.Helper()
+	part := ""
+	for line := range strings.Lines(text) {
+		word := ""
+		if driver == "json-file" {
+			word = strings.TrimPrefix(line, `{"log":"`)
+			word = word[:strings.IndexByte(word, '"')]
+		} else {
+			f := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 4)
+			word = f[3]
+			if f[2] == "F" {
+				word += `\n`
+			}
+		}
+		part += word
+		if !strings.HasSuffix(part, `\n`) {
+			continue
+		}
+		if got := strings.TrimSuffix(part, `\n`); got != strconv.Itoa(next) {
+			t.Fatalf("%s: line %d is %q", driver, next, got)
+		}
+		next, part = next+1, ""
+	}
+	return next
+}
