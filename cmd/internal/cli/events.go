@@ -102,7 +102,7 @@ func parseEventFilters(values []string) (func(run.Event) bool, error) {
 		case "container", "network", "volume":
 			match = func(ev run.Event) bool { return ev.Type == key && eventIs(ev, value) || ev.Attributes[key] == value }
 		default:
-			return nil, fmt.Errorf("invalid filter %q: known are container, event, image, label, network, type and volume", key)
+			return nil, fmt.Errorf("invalid filter %q: known are container, event, image, label, network, type and volume", v)
 		}
 		kinds[key] = append(kinds[key], match)
 	}
@@ -164,6 +164,7 @@ func (e *Env) events(ctx context.Context, o run.EventOptions, format string) err
 		if err != nil {
 			return err
 		}
+		t.Option("missingkey=zero") // which attributes there are depends on the event
 		print = func(w io.Writer, ev run.Event) error {
 			if err := t.Execute(w, newEventObject(ev)); err != nil {
 				return fmt.Errorf("--format: %w", err)
@@ -178,7 +179,7 @@ func (e *Env) events(ctx context.Context, o run.EventOptions, format string) err
 	}
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	return cs.Events(ctx, o, func(ev run.Event) error { return print(e.Stdout, ev) })
+	return followed(cs.Events(ctx, o, func(ev run.Event) error { return print(e.Stdout, ev) }))
 }
 
 // printEvent prints an event as docker does:

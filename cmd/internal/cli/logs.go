@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -90,6 +91,16 @@ func (e *Env) logs(ctx context.Context, name string, o run.LogOptions, stamps bo
 	err = c.Logs(ctx, o, out.print)
 	if flushErr := out.flush(); err == nil {
 		err = flushErr
+	}
+	return followed(err)
+}
+
+// followed is the error of what is watched until it is interrupted: that needs no
+// words.
+func followed(err error) error {
+	var interrupted interruption
+	if errors.As(err, &interrupted) {
+		return &exitStatus{status: 128 + int(interrupted.signal)}
 	}
 	return err
 }

@@ -107,7 +107,9 @@ func containerMatcher(key, value string) (func(listed) bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		return func(c listed) bool { return pattern.MatchString(c.options.Name) || pattern.MatchString("/"+c.options.Name) }, nil
+		return func(c listed) bool {
+			return pattern.MatchString(c.options.Name) || pattern.MatchString("/"+c.options.Name)
+		}, nil
 	case "network":
 		return func(c listed) bool { return slices.Contains(networkNames(c.options), value) }, nil
 	case "status":
