@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,8 +123,12 @@ func (f *keptFlags) written(o *run.ContainerOptions) error {
 			return fmt.Errorf("container ID file found, make sure the other container isn't running or delete %s", f.cidFile)
 		}
 	}
-	o.PIDFile = f.pidFile
-	return nil
+	if f.pidFile == "" {
+		return nil
+	}
+	path, err := filepath.Abs(f.pidFile)
+	o.PIDFile = path
+	return err
 }
 
 func (f *keptFlags) log(o *run.ContainerOptions) (err error) {
