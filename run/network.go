@@ -296,6 +296,39 @@ func (cs *Containers) RemoveNetwork(name string) (Network, error) {
 	return n, network.Sweep(networkDir())
 }
 
+// PruneNetworks removes the networks that no container is on or will be on, but for
+// those that keep says, and returns them. The error is about some; the others are
+// removed.
+func (cs *Containers) PruneNetworks(keep func(Network) bool) (removed []Network, err error) {
+	all, err := cs.madeNetworks()
+	if err != nil {
+		return nil, err
+	}
+	users, err := cs.NetworkUsers()
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, n := range all {
+		if len(users[n.Name]) > 0 || keep(n) {
+			continue
+		}
+		_, err := cs.RemoveNetwork(n.Name)
+		switch {
+		case errors.Is(err, ErrNoNetwork) || errors.Is(err, ErrNetworkInUse): // somebody was faster
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			removed = append(removed, n)
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+// SweepNetworks removes at once what nobody uses of bridges and firewall rules. The
+// monitor of the last container would do that a moment later.
+func (cs *Containers) SweepNetworks() error { return network.Sweep(networkDir()) }
+
 // networkEvent records what happened to a network, to the container with that ID if
 // there is one.
 func (cs *Containers) networkEvent(action string, n *Network, container string) {
@@ -305,3 +338,7 @@ func (cs *Containers) networkEvent(action string, n *Network, container string) 
 	}
 	cs.Record(Event{Type: "network", Action: action, ID: n.ID, Attributes: attributes})
 }
+
+// IsBuiltInNetwork reports whether a network of that name is there without having
+// been made.
+func IsBuiltInNetwork(name string) bool { return builtIn[name] != "" }

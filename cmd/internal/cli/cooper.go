@@ -21,7 +21,7 @@ Commands and flags are docker's; images are podman's, buildah's and CRI-O's too.
 		newSave(e), newLoad(e), newLogin(e), newLogout(e), newImage(e), newGenerate(e), newQuadlet(e), newVersion(e))
 	cmd.AddCommand(newPs(e))
 	cmd.AddCommand(containerCommands(e)...)
-	cmd.AddCommand(newContainerGroup(e), newVolume(e), newEvents(e), newInfo(e), newSystem(e))
+	cmd.AddCommand(newContainerGroup(e), newVolume(e), newNetwork(e), newEvents(e), newInfo(e), newSystem(e))
 	cmd.InitDefaultHelpCmd()
 	for _, sub := range cmd.Commands() {
 		sub.Hidden = sub.Hidden || sub.Name() == "help"

@@ -30,7 +30,7 @@ func newInspect(e *Env, kind string) *cobra.Command {
 	var size bool
 	cmd := &cobra.Command{
 		Use:                   "inspect [OPTIONS] NAME [NAME...]",
-		Short:                 "Show all that is known of a container, image or volume, as JSON",
+		Short:                 "Show all that is known of a container, image, volume or network, as JSON",
 		Example:               inspectExample,
 		DisableFlagsInUseLine: true,
 		Args:                  minArgs(1, statusError),
@@ -41,7 +41,7 @@ func newInspect(e *Env, kind string) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVarP(&format, "format", "f", "", "Print json, or a Go `TEMPLATE` for each")
 	if kind == "" {
-		fs.StringVar(&kind, "type", "", "Inspect only things of this `TYPE`: container, image or volume")
+		fs.StringVar(&kind, "type", "", "Inspect only things of this `TYPE`: container, image, volume or network")
 	}
 	if kind != "image" {
 		fs.BoolVarP(&size, "size", "s", false, "Measure how much containers wrote")
@@ -97,7 +97,7 @@ type inspector struct {
 
 // inspectors are those of all kinds, in the order in which names are looked up.
 func (e *Env) inspectors() []inspector {
-	return []inspector{{"container", e.inspectContainer}, {"image", e.inspectImage}, {"volume", e.inspectVolume}}
+	return []inspector{{"container", e.inspectContainer}, {"image", e.inspectImage}, {"volume", e.inspectVolume}, {"network", e.inspectNetwork}}
 }
 
 // inspect is the inspect command. What is there is shown, also when something

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,8 @@ func newRm(e *Env) *cobra.Command {
 		Args:                  minArgs(1, statusError),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o := run.RemoveOptions{Force: force, Volumes: volumes}
-			return e.eachContainer(cmd.Context(), args, ignore || force, func(c *run.Container) error { return c.Remove(cmd.Context(), o) })
+			err := e.eachContainer(cmd.Context(), args, ignore || force, func(c *run.Container) error { return c.Remove(cmd.Context(), o) })
+			return errors.Join(err, e.sweepNetworks(cmd.Context()))
 		},
 	}
 	fs := cmd.Flags()
