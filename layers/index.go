@@ -141,21 +141,38 @@ func (s *Store) IndexOptions(nameOrID string) (IndexOptions, error) {
 	return IndexOptions{Names: r.Names, Manifests: doc.Manifests, Annotations: doc.Annotations, DockerFormat: doc.MediaType == dockerListType}, nil
 }
 
-// UpdateIndex replaces what the index nameOrID has by o. It keeps its ID and its
-// names; those in o don't count.
-func (s *Store) UpdateIndex(nameOrID string, o IndexOptions) (Image, error) {
+// EditIndex lets edit change what the index nameOrID has. It keeps its ID and its
+// names; those in the options don't count. Several processes may edit an index at
+// once: edit has it for itself.
+func (s *Store) EditIndex(nameOrID string, edit func(*IndexOptions) error) (Image, error) {
+	unlock, err := s.lockCommits()
+	if err != nil {
+		return Image{}, fmt.Errorf("index %s: %w", nameOrID, err)
+	}
+	defer unlock()
+	return s.editIndex(nameOrID, edit)
+}
+
+func (s *Store) editIndex(nameOrID string, edit func(*IndexOptions) error) (Image, error) {
+	o, err := s.IndexOptions(nameOrID)
+	if err != nil {
+		return Image{}, err
+	}
 	img, _, err := s.find(nameOrID)
 	if err != nil {
 		return Image{}, err
 	}
+	if err := edit(&o); err != nil {
+		return Image{}, err
+	}
 	data, err := s.indexData(o)
 	if err != nil {
-		return Image{}, fmt.Errorf("update index %s: %w", nameOrID, err)
+		return Image{}, fmt.Errorf("index %s: %w", nameOrID, err)
 	}
 	for _, d := range data.BigData {
 		digestOf := func([]byte) (digest.Digest, error) { return d.Digest, nil }
 		if err := s.store.SetImageBigData(img.ID, d.Key, d.Data, digestOf); err != nil {
-			return Image{}, fmt.Errorf("update index %s: %w", nameOrID, err)
+			return Image{}, fmt.Errorf("index %s: %w", nameOrID, err)
 		}
 	}
 	return s.Image(img.ID)
@@ -170,26 +187,39 @@ func (s *Store) AddToIndex(ctx context.Context, name string, manifests ...ocispe
 		return Image{}, fmt.Errorf("index %s: %w", name, err)
 	}
 	defer unlock()
-	o, err := s.IndexOptions(name)
+	img, err := s.editIndex(name, func(o *IndexOptions) error {
+		for _, d := range manifests {
+			i := slices.IndexFunc(o.Manifests, func(old ocispec.Descriptor) bool { return samePlatform(old.Platform, d.Platform) })
+			if i < 0 {
+				o.Manifests = append(o.Manifests, d)
+			} else {
+				o.Manifests[i] = d
+			}
+		}
+		return nil
+	})
 	if errors.Is(err, ErrNotFound) {
 		return s.CreateIndex(ctx, IndexOptions{Names: []string{name}, Manifests: manifests})
 	}
-	if err != nil {
-		return Image{}, err
-	}
-	for _, d := range manifests {
-		i := slices.IndexFunc(o.Manifests, func(old ocispec.Descriptor) bool { return samePlatform(old.Platform, d.Platform) })
-		if i < 0 {
-			o.Manifests = append(o.Manifests, d)
-		} else {
-			o.Manifests[i] = d
-		}
-	}
-	return s.UpdateIndex(name, o)
+	return img, err
 }
 
 func samePlatform(a, b *ocispec.Platform) bool {
 	return a != nil && b != nil && platforms.FormatAll(platforms.Normalize(*a)) == platforms.FormatAll(platforms.Normalize(*b))
+}
+
+// Manifest returns the manifest of an image of the store, or an index, as it is
+// there.
+func (s *Store) Manifest(nameOrID string) ([]byte, error) {
+	r, _, err := s.find(nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := s.store.ImageBigData(r.ID, storage.ImageDigestBigDataKey)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", nameOrID, err)
+	}
+	return raw, nil
 }
 
 // Descriptor describes an image of the store by its manifest as it is there, with

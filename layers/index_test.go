@@ -107,7 +107,7 @@ func TestIndexAsPodman(t *testing.T) {
 	}
 }
 
-func TestUpdateIndex(t *testing.T) {
+func TestEditIndex(t *testing.T) {
 	s := testStore(t, "")
 
 	one, two := indexImage(t, s, arm64), indexImage(t, s, ocispec.Platform{OS: "linux", Architecture: "s390x"})
@@ -115,9 +115,12 @@ func TestUpdateIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed, err := s.UpdateIndex("app", IndexOptions{Manifests: []ocispec.Descriptor{two.Descriptor(), one.Descriptor()}})
+	changed, err := s.EditIndex("app", func(o *IndexOptions) error {
+		o.Manifests = append([]ocispec.Descriptor{two.Descriptor()}, o.Manifests...)
+		return nil
+	})
 	if err != nil || changed.ID != img.ID || len(changed.Manifests) != 2 || !slices.Equal(changed.Names, img.Names) {
-		t.Errorf("UpdateIndex = %+v, %v", changed, err)
+		t.Errorf("EditIndex = %+v, %v", changed, err)
 	}
 	// What the ID stands for has changed: the first one is another now.
 	fresh, err := createIndex(t, s, Index{Images: []IndexImage{one}}, "fresh")
@@ -193,5 +196,36 @@ func TestListedTwice(t *testing.T) {
 	x, err := s.Index("two")
 	if err != nil || x.Images[0].Documents.Annotations["note"] != "two" {
 		t.Errorf("Index = %+v, %v", x, err)
+	}
+}
+
+// TestAddToIndex: adding makes the index, and replaces what is for a platform.
+func TestAddToIndex(t *testing.T) {
+	s := testStore(t, "")
+	s390x := ocispec.Platform{OS: "linux", Architecture: "s390x"}
+	old, other, fresh := indexImage(t, s, arm64), indexImage(t, s, s390x), IndexImage{}
+	img, err := s.CreateImage(t.Context(), ImageOptions{Config: dockerspec.DockerOCIImage{Image: ocispec.Image{Platform: arm64, Author: "new"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fresh.Documents, err = s.Documents(img.ID); err != nil {
+		t.Fatal(err)
+	}
+	fresh.Platform = &arm64
+	for _, add := range []IndexImage{old, other, fresh} {
+		if _, err := s.AddToIndex(t.Context(), "list", add.Descriptor()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.IndexOptions("list")
+	want := []ocispec.Descriptor{fresh.Descriptor(), other.Descriptor()}
+	if diff := cmp.Diff(want, got.Manifests); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if err := s.Tag(img.ID, "image"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.AddToIndex(t.Context(), "image", old.Descriptor()); err == nil {
+		t.Error("an image was added to an image")
 	}
 }
