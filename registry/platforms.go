@@ -33,27 +33,47 @@ func (c *Client) Platforms(ctx context.Context, ref Reference) ([]ocispec.Platfo
 	})
 }
 
-// indexPlatforms lists the platforms of an index; nil if ref is an image's.
-func (c *Client) indexPlatforms(ctx context.Context, ref Reference) (_ []ocispec.Platform, err error) {
+// Manifest returns the manifest or index that ref stands for, as it is there.
+// Errors are described by Error.
+func (c *Client) Manifest(ctx context.Context, ref Reference) ([]byte, error) {
+	return each(ctx, c, "read manifest of", ref, func(ref Reference) (raw []byte, err error) {
+		err = c.reading(ctx, ref, func(src types.ImageSource) error {
+			raw, _, err = image.UnparsedInstance(src, nil).Manifest(ctx)
+			return err
+		})
+		return raw, err
+	})
+}
+
+// reading lets fn read what ref stands for.
+func (c *Client) reading(ctx context.Context, ref Reference, fn func(types.ImageSource) error) (err error) {
 	sys, closeSys, err := c.open(ref, ocispec.Platform{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, closeSys()) }()
 	inner, err := c.source(ref, ocispec.Platform{}, "")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	src, err := inner.NewImageSource(ctx, sys)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	index, err := readIndex(ctx, src)
-	if err != nil || index == nil {
-		return nil, err
-	}
-	return platformsOf(index.Manifests), nil
+	return fn(src)
+}
+
+// indexPlatforms lists the platforms of an index; nil if ref is an image's.
+func (c *Client) indexPlatforms(ctx context.Context, ref Reference) (found []ocispec.Platform, err error) {
+	err = c.reading(ctx, ref, func(src types.ImageSource) error {
+		index, err := readIndex(ctx, src)
+		if index != nil {
+			found = platformsOf(index.Manifests)
+		}
+		return err
+	})
+	return found, err
 }
 
 // readIndex returns the index that src has, nil if it has an image.

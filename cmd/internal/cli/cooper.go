@@ -18,7 +18,7 @@ Commands and flags are docker's; images are podman's, buildah's and CRI-O's too.
 	// Listed in the order in which they are used, not by name.
 	cobra.EnableCommandSorting = false
 	cmd.AddCommand(NewBuild(e), NewRun(e), newPull(e), newPush(e), newImages(e), newInspect(e, ""), newHistory(e), newTag(e), newUntag(e), newRmi(e),
-		newSave(e), newLoad(e), newLogin(e), newLogout(e), newImage(e), newGenerate(e), newQuadlet(e), newVersion(e))
+		newSave(e), newLoad(e), newLogin(e), newLogout(e), newImage(e), newManifest(e), newGenerate(e), newQuadlet(e), newVersion(e))
 	cmd.AddCommand(newPs(e))
 	cmd.AddCommand(containerCommands(e)...)
 	cmd.AddCommand(newContainerGroup(e), newVolume(e), newNetwork(e), newEvents(e), newInfo(e), newSystem(e))

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,11 +77,20 @@ func (e *Env) keepUsedImage(ctx context.Context, store *layers.Store, name strin
 		return false, nil
 	}
 	used, err := e.usedImages(ctx)
-	if err != nil || used[image.ID] == "" {
+	if err != nil {
 		return false, err
 	}
+	by := used[image.ID]
+	for _, d := range image.Manifests { // those of an index go with it
+		if one, err := store.Image(d.Digest.String()); err == nil {
+			by = cmp.Or(by, used[one.ID])
+		}
+	}
+	if by == "" {
+		return false, nil
+	}
 	if !force {
-		return false, withHint(fmt.Errorf("image %s is used by %s", name, used[image.ID]),
+		return false, withHint(fmt.Errorf("image %s is used by %s", name, by),
 			"Remove the container first, or take only the names away with -f.")
 	}
 	if err := store.Untag(image.ID); err != nil {
