@@ -67,13 +67,22 @@ func (d *dispatcher) fileMount(m *Mount, in *instructions.Mount, from source) er
 		}
 		setOwner(m, in, 0o755)
 		if in.From == "" {
-			return nil // starts empty
+			return wholeCache(in) // starts empty
 		}
 	}
 	m.Source = path.Join("/", in.Source)
 	src := d.sourceOf(from)
 	m.From = &src
 	return nil
+}
+
+// wholeCache refuses to mount a part of a cache: another step that has all of it
+// could put a symbolic link there meanwhile.
+func wholeCache(in *instructions.Mount) error {
+	if path.Join("/", in.Source) == "/" {
+		return nil
+	}
+	return fmt.Errorf("cannot mount %s of a cache, only all of it: leave out source, or say with from what the cache is filled with", in.Source)
 }
 
 func (d *dispatcher) secretMount(m *Mount, in *instructions.Mount) error {
