@@ -1,0 +1,111 @@
+package builder
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestHostileMounts: whatever a Dockerfile and its stages say, mounts show what
+// is in the context, the stage or the cache, and nothing of the host.
+func TestHostileMounts(t *testing.T) {
+	bn := newBench(t)
+	host := filepath.Join(t.TempDir(), "host")
+	if err := os.WriteFile(host, []byte("the host's"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	bn.write("file", "the context's")
+	links := map[string]string{"absolute": host, "up": "../../../../../../../../.." + host, "loop": "loop"}
+	for name, target := range links {
+		if err := os.Symlink(target, filepath.Join(bn.context, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const stage = "FROM localhost/base AS evil\nRUN ln -s / /root && ln -s ../../../../../.. /up && ln -s /etc /etc2 && mkdir /real\nFROM localhost/base\n"
+	for _, c := range []struct{ name, step, want string }{
+		{"link in the context", "RUN --mount=source=absolute,target=/m cat /m", "not found"},
+		{"link up from the context", "RUN --mount=source=up,target=/m cat /m", "not found"},
+		{"link to itself", "RUN --mount=source=loop,target=/m cat /m", "too many levels"},
+		{"up from the context", "RUN --mount=source=../../../file,target=/m grep -q context /m", ""},
+		{"root of a stage", "RUN --mount=from=evil,source=/root,target=/m test -d /m/real", ""},
+		{"up from a stage", "RUN --mount=from=evil,source=/up/up,target=/m test -d /m/real", ""},
+		{"file through a link of a stage", "RUN --mount=from=evil,source=/etc2" + host + ",target=/m cat /m", "not found"},
+		{"cache named like a path", "RUN --mount=type=cache,id=../../../../../" + t.Name() + ",target=/m touch /m/x && ls /m", ""},
+		{"part of a cache", "RUN --mount=type=cache,id=parts,source=link,target=/m true", "cannot mount link of a cache"},
+		{"target through a link", "RUN mkdir /in && ln -s /in /l && ln -s ../../../../.. /o\nRUN --mount=source=file,target=/l/f cat /in/f && ls /in/f\nRUN --mount=source=file,target=/o/f cat /f", ""},
+		{"secret through a link", "RUN ln -s / /l\nRUN --mount=type=secret,id=s,target=/l/in/s cat /in/s", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := bn.build(stage+c.step+"\n", func(o *Options) { o.Secrets = map[string]Secret{"s": {File: host}} })
+			switch {
+			case c.want == "" && err != nil:
+				t.Errorf("%s: %v", c.step, err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("%s: error %v, want %q", c.step, err, c.want)
+			}
+		})
+	}
+	if left, _ := filepath.Glob("/" + t.Name() + "*"); len(left) > 0 {
+		t.Errorf("a cache was made at %v", left)
+	}
+}
+
+// TestMountsRace mounts a shared cache while another stage turns directories in
+// it into links to the host and back.
+func TestMountsRace(t *testing.T) {
+	bn := newBench(t)
+	const text = "FROM localhost/base AS one\n" +
+		"RUN --mount=type=cache,id=race,target=/c for i in $(seq 300); do rm -rf /c/d; ln -s / /c/d; rm /c/d; mkdir /c/d; done\n" +
+		"FROM localhost/base AS two\n" +
+		"RUN --mount=type=cache,id=race,target=/c --mount=type=tmpfs,target=/c/d touch /c/d/x\n" +
+		"RUN --mount=type=cache,id=race,target=/c --mount=type=bind,source=f,target=/c/d/etc/h7-race true\n" +
+		"FROM scratch\nCOPY --from=one /bin/sh /one\nCOPY --from=two /bin/sh /two\n"
+	bn.write("f", "content")
+	for range 3 {
+		// Steps may fail when what they mount on is being changed.
+		_, _ = bn.build(text, func(o *Options) { o.NoCache = true })
+	}
+	if _, err := os.Lstat("/etc/h7-race"); err == nil {
+		t.Error("a mount point was made on the host")
+		os.Remove("/etc/h7-race")
+	}
+}
+
+// TestSecretsLeaveNoTrace looks for a secret's value in all that a build keeps.
+func TestSecretsLeaveNoTrace(t *testing.T) {
+	bn := newBench(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	const value = "correct-horse-battery-staple"
+	if err := os.WriteFile(secret, []byte(value), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("COOPER_TEST_SECRET", value)
+	r := bn.mustBuild("FROM localhost/base\n"+
+		"RUN --mount=type=secret,id=file,required --mount=type=secret,id=env,env=TOKEN,required test $(cat /run/secrets/file) = $TOKEN && echo used\n"+
+		"RUN --mount=type=secret,id=file,target=/deep/er/s cat /deep/er/s | wc -c > /size\n",
+		func(o *Options) {
+			o.Secrets = map[string]Secret{"file": {File: secret}, "env": {Env: "COOPER_TEST_SECRET"}}
+		})
+	if got := bn.read(r, "deep/er/s"); !strings.HasPrefix(got, "error") {
+		t.Errorf("the image has the secret's mount point: %q", got)
+	}
+	for _, e := range bn.events {
+		if strings.Contains(string(e.Data)+e.Name+e.Message, value) {
+			t.Errorf("an event shows the secret: %+v", e)
+		}
+	}
+	root := bn.b.Store.Root()
+	err := filepath.WalkDir(root, func(name string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil // unreadable is as good as absent: others have gone since
+		}
+		if data, err := os.ReadFile(name); err == nil && strings.Contains(string(data), value) {
+			t.Errorf("%s holds the secret", name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
