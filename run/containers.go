@@ -238,36 +238,49 @@ func (cs *Containers) ids() ([]string, error) {
 }
 
 // List returns all containers, the newest first. What killed processes have left
-// is cleared away first, so a container that is in the list was there a moment
-// ago, and its State costs little.
+// is cleared away first, so a container that is in the list was there a moment ago.
 func (cs *Containers) List() ([]*Container, error) {
+	list, _, err := cs.ListStates()
+	return list, err
+}
+
+// ListStates is List with the state of each container, by the same index.
+func (cs *Containers) ListStates() ([]*Container, []State, error) {
 	ids, err := cs.ids()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	list := make([]*Container, 0, len(ids))
+	type found struct {
+		c  *Container
+		st State
+	}
+	all := make([]found, 0, len(ids))
 	for _, id := range ids {
 		c, err := cs.open(id)
 		if errors.Is(err, ErrNoContainer) {
-			err = cs.sweep(id)
-			if err != nil {
-				return nil, err
+			if err := cs.sweep(id); err != nil {
+				return nil, nil, err
 			}
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		there, err := c.there()
+		st, err := c.State()
+		if errors.Is(err, ErrNoContainer) {
+			continue // removed just now, or at last
+		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if there {
-			list = append(list, c)
-		}
+		all = append(all, found{c, st})
 	}
-	slices.SortStableFunc(list, func(a, b *Container) int { return b.opts.Created.Compare(a.opts.Created) })
-	return list, nil
+	slices.SortStableFunc(all, func(a, b found) int { return b.c.opts.Created.Compare(a.c.opts.Created) })
+	list, states := make([]*Container, len(all)), make([]State, len(all))
+	for i, f := range all {
+		list[i], states[i] = f.c, f.st
+	}
+	return list, states, nil
 }
 
 // sweep removes what is left of a container that was not made or not removed to
@@ -286,16 +299,6 @@ func (cs *Containers) sweep(id string) error {
 		return err // it has been finished meanwhile
 	}
 	return c.discard()
-}
-
-// there reports whether a listed container is still to be there: one that is
-// removed at its end, and whose monitor did not live to do it, goes now.
-func (c *Container) there() (bool, error) {
-	_, err := c.State()
-	if errors.Is(err, ErrNoContainer) {
-		return false, nil
-	}
-	return true, err
 }
 
 // ID returns the container's ID.

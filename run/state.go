@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -76,7 +77,7 @@ func (c *Container) fail(doing string, err error) error {
 }
 
 func readJSON(path string, v any) error {
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
 		return err
 	}
@@ -84,6 +85,44 @@ func readJSON(path string, v any) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// readFile reads a small file. It takes three system calls where os.ReadFile takes
+// ten: lists of many containers read many files.
+func readFile(path string) ([]byte, error) {
+	fd, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	text := make([]byte, 0, 4096)
+	for {
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		}
+		text = text[:len(text)+n]
+		if len(text) < cap(text) {
+			return text, nil // of a regular file, that was all
+		}
+		text = slices.Grow(text, cap(text))
+	}
+}
+
+// openFile opens a file for reading.
+func openFile(path string) (int, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return fd, nil
+		}
+		if err != unix.EINTR {
+			return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
 }
 
 // writeJSON replaces the file at path in one step.
@@ -128,13 +167,13 @@ func (c *Container) lock() (*os.File, error) {
 
 // locked reports whether somebody holds the lock.
 func (c *Container) locked() (bool, error) {
-	f, err := os.Open(filepath.Join(c.dir, life.LockFile))
+	fd, err := openFile(filepath.Join(c.dir, life.LockFile))
 	if err != nil {
 		return false, c.fail("lock", err)
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	l := unix.Flock_t{Type: unix.F_WRLCK}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &l); err != nil {
+	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &l); err != nil {
 		return false, c.fail("lock", err)
 	}
 	return l.Type != unix.F_UNLCK, nil

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -58,20 +57,13 @@ type listed struct {
 
 // listContainers lists the containers with their states, the newest first.
 func listContainers(cs *run.Containers) ([]listed, error) {
-	all, err := cs.List()
+	all, states, err := cs.ListStates()
 	if err != nil {
 		return nil, err
 	}
-	list := make([]listed, 0, len(all))
-	for _, c := range all {
-		st, err := c.State()
-		if errors.Is(err, run.ErrNoContainer) {
-			continue // removed since
-		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, listed{c, c.Options(), st})
+	list := make([]listed, len(all))
+	for i, c := range all {
+		list[i] = listed{c, c.Options(), states[i]}
 	}
 	return list, nil
 }
