@@ -6,7 +6,7 @@ import "github.com/spf13/cobra"
 // the same names, cooper container.
 func containerCommands(e *Env) []*cobra.Command {
 	return []*cobra.Command{newCreate(e), newRm(e), newRename(e), newPort(e), newLogs(e), newDiff(e), newCommit(e), newExport(e),
-		newStart(e), newStop(e), newRestart(e), newKill(e), newPause(e), newUnpause(e), newWait(e), newAttach(e), newExec(e), newCp(e), newUpdate(e)}
+		newStart(e), newStop(e), newRestart(e), newKill(e), newPause(e), newUnpause(e), newWait(e), newAttach(e), newExec(e), newCp(e), newTop(e), newStats(e), newUpdate(e)}
 }
 
 // newContainerGroup makes the container command: docker's second names for what is
