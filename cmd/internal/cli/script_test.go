@@ -194,6 +194,11 @@ func runtimeDir(private string) string { return filepath.Join(private, "run") }
 // removes its store, parts of which may belong to other ids.
 func cleanup(e *testscript.Env, private string) {
 	endPause(filepath.Join(runtimeDir(private), "libpod", "tmp", "pause.pid"))
+	for _, pid := range monitors(private) {
+		e.T().Log(fmt.Sprintf("left running: a container, whose monitor is process %d", pid))
+		defer e.T().FailNow()
+		_ = syscall.Kill(pid, syscall.SIGKILL) // and the container with it
+	}
 	for _, p := range lasting(func() []string { return processes(private) }) {
 		e.T().Log("left running: " + p)
 		defer e.T().FailNow()
@@ -267,6 +272,34 @@ func processes(private string) []string {
 		args, err := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
 		if err == nil && len(args) > 0 {
 			found = append(found, strings.ReplaceAll(string(args), "\x00", " "))
+		}
+	}
+	return found
+}
+
+// monitors lists the monitors of containers in a script's store: they have the
+// container's directory open.
+func monitors(private string) []int {
+	names, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		return nil
+	}
+	var found []int
+	for _, name := range names {
+		if comm, err := os.ReadFile(name); err != nil || !strings.HasPrefix(string(comm), "cooper-monitor") {
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join(filepath.Dir(name), "fd", "*"))
+		if err != nil {
+			continue
+		}
+		for _, file := range files {
+			path, err := os.Readlink(file)
+			pid, numErr := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if err == nil && numErr == nil && strings.HasPrefix(path, private+"/") {
+				found = append(found, pid)
+				break
+			}
 		}
 	}
 	return found
