@@ -167,6 +167,10 @@ func TestConnectAndDisconnect(t *testing.T) {
 	if got := a.Result().Networks["net1"].Interface; got != "eth1" {
 		t.Errorf("interface is %s", got)
 	}
+	must(t, a.Rename("renamed"))
+	if got := ask(t, b.in.ns, "udp", query(t, "renamed", 1)); got != "10.77.1.3" {
+		t.Errorf("renamed is %s", got)
+	}
 	if err := a.Connect(t.Context(), Attachment{Network: testNetwork(1)}); err == nil {
 		t.Error("connected twice")
 	}

@@ -21,7 +21,7 @@ type Sandbox struct {
 	in    *inside
 	out   outside
 	names *nameServer
-	// change is held by Connect and Disconnect.
+	// change is held by what changes the lease after Setup.
 	change sync.Mutex
 	// published is where the ports lead.
 	published target
@@ -136,14 +136,11 @@ func (s *Sandbox) join(g *ground, a Attachment) (bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := *s.lease
+	l := *s.leased()
 	l.Places = append(slices.Clone(l.Places), p)
-	if err := s.dir.write(&l); err != nil {
+	if err := s.keep(&l); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	s.lease = &l
-	s.mu.Unlock()
 	b, warnings, err := g.prepare(&p.Network, append(others, &l))
 	s.warnings = append(s.warnings, warnings...)
 	return b, err
@@ -168,13 +165,9 @@ func (s *Sandbox) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.published = s.lease.target()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := *s.lease
-	l.Ports = ports
-	s.lease = &l
-	return s.dir.write(&l)
+	l := *s.leased()
+	s.published, l.Ports = l.target(), ports
+	return s.keep(&l)
 }
 
 // Path is the namespace's path for other processes, as long as this one lives and
@@ -279,14 +272,31 @@ func (s *Sandbox) places() []place {
 	return slices.Clone(s.lease.Places)
 }
 
-// leave writes down that the container has only these places.
-func (s *Sandbox) leave(places []place) error {
+// Rename has others find the container by another name.
+func (s *Sandbox) Rename(name string) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	l := *s.leased()
+	l.Name = name
+	return s.keep(&l)
+}
+
+// keep makes l the lease. Without a place on a network none is written.
+func (s *Sandbox) keep(l *lease) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := *s.lease
+	s.lease = l
+	if s.own == nil {
+		return nil
+	}
+	return s.dir.write(l)
+}
+
+// leave writes down that the container has only these places.
+func (s *Sandbox) leave(places []place) error {
+	l := *s.leased()
 	l.Places = places
-	s.lease = &l
-	return s.dir.write(&l)
+	return s.keep(&l)
 }
 
 // Close takes back what Setup and Connect made for this container alone; its

@@ -210,9 +210,12 @@ func (m *monitor) rename(msg *wire.Message) error {
 		return err
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.name = name
-	return nil
+	m.mu.Unlock()
+	if m.sandbox == nil {
+		return nil
+	}
+	return m.sandbox.Rename(name)
 }
 
 func (m *monitor) changeNetworks(msg *wire.Message) error {
