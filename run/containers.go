@@ -298,7 +298,11 @@ func (cs *Containers) sweep(id string) error {
 	if err := c.reload(); !errors.Is(err, ErrNoContainer) {
 		return err // it has been finished meanwhile
 	}
-	return c.discard()
+	names, err := cs.namesOf(id)
+	for _, name := range names {
+		err = errors.Join(err, cs.release(name, id))
+	}
+	return errors.Join(err, c.discard())
 }
 
 // ID returns the container's ID.

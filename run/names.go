@@ -134,6 +134,21 @@ func (cs *Containers) named(name string) (*Container, error) {
 	return c, err
 }
 
+// namesOf lists the names whose links lead to an ID.
+func (cs *Containers) namesOf(id string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(cs.dir, "names"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		if to, err := os.Readlink(cs.nameLink(e.Name())); err == nil && to == id {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
 // release takes the link from a name away, if it is the container's.
 func (cs *Containers) release(name, id string) error {
 	if name == "" {
