@@ -89,12 +89,15 @@ type Options struct {
 	// Container is what RUN steps' containers have beside what the Dockerfile
 	// says: limits, names, name servers. Of its fields those from
 	// Hostname to DNSOptions, Mounts, ShmSize, and Ulimits to CgroupParent
-	// count. ExtraHosts and Hostname belong to the identity of a step, the
-	// others don't.
+	// count. ExtraHosts, Hostname and where Mounts come from and go to belong
+	// to the identity of a step, the others don't.
 	Container run.Config
 	// Overlays are directories of the host that RUN steps see and may
-	// change; changes are thrown away.
+	// change; changes are thrown away. They belong to a step's identity.
 	Overlays []Overlay
+	// Chown are directories and files of the host that are given, with all
+	// that is in them, to the user of each RUN step before it runs.
+	Chown []string
 	// Jobs bounds how many steps run at once; 0 is no bound.
 	Jobs int
 	// NoCacheFilter names stages all whose steps run.

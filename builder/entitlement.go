@@ -74,18 +74,33 @@ func (m *mounts) addDevices(devices []dockerfile.Device) error {
 }
 
 // namedRun is a RUN with the names its container knows, which as with BuildKit
-// are part of its identity.
+// are part of its identity, and with its volumes. What these hold is not: a
+// volume may be large, and change with every build.
 type namedRun struct {
 	*dockerfile.Run
 	ExtraHosts []string `json:",omitempty"`
 	Host       string   `json:",omitempty"`
+	Volumes    []string `json:",omitempty"`
 }
 
 // named is op as its key is made from.
 func (o *Options) named(op dockerfile.Op) dockerfile.Op {
 	r, ok := op.(*dockerfile.Run)
-	if !ok || len(o.Container.ExtraHosts) == 0 && o.Container.Hostname == "" {
+	volumes := o.volumes()
+	if !ok || len(o.Container.ExtraHosts) == 0 && o.Container.Hostname == "" && volumes == nil {
 		return op
 	}
-	return namedRun{Run: r, ExtraHosts: o.Container.ExtraHosts, Host: o.Container.Hostname}
+	return namedRun{Run: r, ExtraHosts: o.Container.ExtraHosts, Host: o.Container.Hostname, Volumes: volumes}
+}
+
+// volumes describes what RUN steps see of the host.
+func (o *Options) volumes() []string {
+	var all []string
+	for _, m := range o.Container.Mounts {
+		all = append(all, fmt.Sprintf("%q on %q %q", m.Source, m.Destination, m.Options))
+	}
+	for _, v := range o.Overlays {
+		all = append(all, fmt.Sprintf("overlay of %q on %q", v.Source, v.Target))
+	}
+	return all
 }

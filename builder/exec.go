@@ -93,6 +93,9 @@ func (bd *build) execute(ctx context.Context, v *vertex, t run.Task) error {
 // error; the caller closes it.
 func (w *runWork) mounts(ctx context.Context, view *layers.View) (*mounts, error) {
 	m := &mounts{bd: w.bd, view: view, files: map[string]run.File{}}
+	if err := w.chown(ctx, view); err != nil {
+		return m, err
+	}
 	for _, v := range w.bd.o.Overlays {
 		sn, err := w.bd.b.Store.PrepareDir(ctx, v.Source)
 		if err != nil {
@@ -113,6 +116,23 @@ func (w *runWork) mounts(ctx context.Context, view *layers.View) (*mounts, error
 		m.files[path.Join("/dev/pipes", f.Name)] = run.File{Data: f.Data, Mode: f.Mode}
 	}
 	return m, nil
+}
+
+// chown gives Options.Chown to the step's user.
+func (w *runWork) chown(ctx context.Context, view *layers.View) error {
+	if len(w.bd.o.Chown) == 0 {
+		return nil
+	}
+	user, _, err := lookupOwner(view, cmp.Or(w.op.User, "0:0"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range w.bd.o.Chown {
+		if err := run.ChownTree(ctx, dir, int(user.uid), int(user.gid)); err != nil {
+			return fmt.Errorf("volume %s: %w", dir, err)
+		}
+	}
+	return nil
 }
 
 func (w *runWork) config(m *mounts) *run.Config {

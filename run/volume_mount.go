@@ -61,7 +61,7 @@ func (c *Container) prepareMount(ctx context.Context, view *layers.View, m *Cont
 		if err != nil {
 			return err
 		}
-		return chownTree(ctx, m.Source, int(user.UID), int(user.GID))
+		return ChownTree(ctx, m.Source, int(user.UID), int(user.GID))
 	}
 	return nil
 }
@@ -92,8 +92,8 @@ func fillVolume(ctx context.Context, view *layers.View, dest, dir string) error 
 	return err
 }
 
-// chownTree gives dir and all below it to a user.
-func chownTree(ctx context.Context, dir string, uid, gid int) error {
+// ChownTree gives dir and all below it to a user.
+func ChownTree(ctx context.Context, dir string, uid, gid int) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil {
 			err = context.Cause(ctx)

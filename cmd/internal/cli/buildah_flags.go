@@ -35,7 +35,7 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 	f.registry.declareCreds(fs)
 	fs.StringVar(&f.registriesConf, "registries-conf", "", "Read `FILE` instead of the system's registries.conf")
 	fs.StringVar(&f.signaturePolicy, "signature-policy", "", "Read `FILE` instead of the system's policy.json")
-	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "Bind a directory or file in RUN steps: `SOURCE:DESTINATION[:ro|O]`, with O changes are thrown away (repeatable)")
+	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "Bind a directory or file in RUN steps: `SOURCE:DESTINATION[:ro|O|U]`, with O changes are thrown away, with U the step's user becomes the owner (repeatable)")
 	fs.StringArrayVar(&f.buildArgFiles, "build-arg-file", nil, "Set ARGs from `FILE`, NAME=VALUE in each line (repeatable)")
 	fs.IntVar(&f.jobs, "jobs", 0, "Run at most `N` steps at once (default no limit)")
 	fs.BoolVar(&f.layers, "layers", true, "Use the cache, and give each step a layer; without, all steps have one")
@@ -91,12 +91,15 @@ func (f *buildahFlags) volume(o *builder.Options, value string) error {
 		return err
 	case m.Type != "bind":
 		return fmt.Errorf("invalid volume %q: want SOURCE:DESTINATION, the source a path", value)
-	case m.Chown:
-		return fmt.Errorf("invalid volume %q: option U is for run", value)
+	case m.Chown && m.Overlay:
+		return fmt.Errorf("invalid volume %q: options U and O exclude each other", value)
 	}
 	info, err := os.Stat(m.Source)
 	if err != nil {
 		return fmt.Errorf("invalid volume %q: %w", value, err)
+	}
+	if m.Chown {
+		o.Chown = append(o.Chown, m.Source)
 	}
 	if !m.Overlay {
 		o.Container.Mounts = append(o.Container.Mounts, m.Mount())
