@@ -2,13 +2,13 @@ package runner
 
 import (
 	"os"
+	"strings"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
-// setTitle changes what ps shows for this process. It has the room that its
-// arguments took: package spawn starts it with some to spare.
+// setTitle changes what ps shows for this process: the arguments, and the first
+// word as the command. It has the room that its arguments took: package spawn starts
+// it with some to spare.
 func setTitle(title string) {
 	room := 0
 	for _, a := range os.Args {
@@ -19,8 +19,7 @@ func setTitle(title string) {
 	clear(args)
 	copy(args[:room-1], title)
 	os.Args = []string{title}
-	name, err := unix.BytePtrFromString(title)
-	if err == nil {
-		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0) // a nicety
-	}
+	// The command is the main thread's name, and this may be another thread.
+	name, _, _ := strings.Cut(title, " ")
+	_ = os.WriteFile("/proc/self/comm", []byte(name), 0) // a nicety
 }
