@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -8,25 +9,36 @@ import (
 	"strings"
 )
 
-// size says how large the contexts are.
+// size says how large everything is.
 type size struct {
 	steps     int
 	files     int
 	fileBytes int
 	bigBytes  int64
+
+	containers  int
+	streamBytes int64
+	connections int
 }
 
 var (
-	fullSize  = size{steps: 20, files: 20000, fileBytes: 4000, bigBytes: 512 << 20}
-	quickSize = size{steps: 3, files: 200, fileBytes: 4000, bigBytes: 4 << 20}
+	fullSize = size{
+		steps: 20, files: 20000, fileBytes: 4000, bigBytes: 512 << 20,
+		containers: 50, streamBytes: 4 << 30, connections: 10000,
+	}
+	quickSize = size{
+		steps: 3, files: 200, fileBytes: 4000, bigBytes: 4 << 20,
+		containers: 3, streamBytes: 64 << 20, connections: 200,
+	}
 )
 
-// benchCase is one command line that every tool has its own spelling of: a
-// build of a context, or a run of the base image.
+// benchCase is something that every tool can do: a build of a context, or what a
+// probe measures.
 type benchCase struct {
-	name  string
+	name string
+	// title says what is measured, seconds unless it names a unit.
 	title string
-	// dir is the context, made by context.
+	// dir is the context, made by context; a probe needs none.
 	dir     string
 	context func(dir string) error
 	// base, when not nil, makes the context of an image "tree-base" that the
@@ -34,14 +46,24 @@ type benchCase struct {
 	base func(dir string) error
 	// unchanged means that the same build was done just before.
 	unchanged bool
-	// run is the command to run in the base image instead of a build.
-	run []string
-	// floors are shell commands that do the same work without any tool; the
-	// context is $1, an empty directory $2.
+	// probe measures running containers instead of a build.
+	probe probe
+	// rounds is how often that is done, without a warm-up; 0 means as often
+	// as asked for, after one.
+	rounds int
+	// floors do the same work without any tool.
 	floors []floor
 }
 
-type floor struct{ name, script string }
+// probe measures a tool. The program is this one, where every user can start it.
+type probe func(ctx context.Context, program string, t *tool) (float64, error)
+
+// floor is a shell command, the context being $1 and an empty directory $2, or
+// what a func measures with the program's server.
+type floor struct {
+	name, script string
+	measure      func(context.Context) (float64, error)
+}
 
 func cases(s size) []benchCase {
 	tree := func(dockerfile string) func(string) error {
@@ -51,10 +73,10 @@ func cases(s size) []benchCase {
 		return func(dir string) error { return writeDockerfile(dir, dockerfile) }
 	}
 	copyFloors := []floor{
-		{"cp -a", `cp -a "$1" "$2/copy"`},
-		{"cp -a, tar, sha256sum", `cp -a "$1" "$2/copy" && tar -C "$2/copy" -cf - . | sha256sum >"$2/sum"`},
+		{name: "cp -a", script: `cp -a "$1" "$2/copy"`},
+		{name: "cp -a, tar, sha256sum", script: `cp -a "$1" "$2/copy" && tar -C "$2/copy" -cf - . | sha256sum >"$2/sum"`},
 	}
-	return []benchCase{
+	builds := []benchCase{
 		{
 			name:    "steps",
 			title:   fmt.Sprintf("%d RUN steps, cold", s.steps),
@@ -85,15 +107,25 @@ func cases(s size) []benchCase {
 			title:     fmt.Sprintf("COPY of %d files, unchanged", s.files),
 			context:   tree("FROM busybox-base\nCOPY . /src\n"),
 			unchanged: true,
-			floors:    []floor{{"find -printf", `find "$1" -printf '%s%T@\n' >"$2/list"`}},
+			floors:    []floor{{name: "find -printf", script: `find "$1" -printf '%s%T@\n' >"$2/list"`}},
 		},
 		{
-			name:    "run",
-			title:   "run --rm true",
-			context: file("FROM busybox-base\n"),
-			run:     []string{"true"},
+			name:    "parallel",
+			title:   "4 stages of 1 s, cold",
+			context: file(stages(4)),
 		},
 	}
+	return append(builds, lives(s)...)
+}
+
+// stages is n stages that take a second each, and one that takes a file of each.
+func stages(n int) string {
+	var b, last strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "FROM busybox-base AS s%d\nRUN sleep 1 && echo %d > /f%[1]d\n", i, i)
+		fmt.Fprintf(&last, "COPY --from=s%d /f%[1]d /\n", i)
+	}
+	return b.String() + "FROM busybox-base\n" + last.String()
 }
 
 // steps is n RUN instructions that each change one file.

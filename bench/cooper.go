@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -70,9 +71,12 @@ func cooper(ctx context.Context, dir string, o options, who *syscall.Credential)
 			}
 			return append(args, "-t", name, dir)
 		},
-		run: func(image string, args []string) []string {
-			full := append([]string{filepath.Join(bin, "run")}, at...)
-			return append(append(full, "--rm", image), args...)
+		call: func(verb string, args ...string) []string {
+			full := []string{filepath.Join(bin, "cooper"), verb}
+			if verb == "run" {
+				full = []string{filepath.Join(bin, "run")}
+			}
+			return slices.Concat(full, at, args)
 		},
 	}
 	// A fresh store is the surest way to forget: no layer, record or stat
@@ -91,12 +95,28 @@ func cooper(ctx context.Context, dir string, o options, who *syscall.Credential)
 	return t, t.forget(ctx, t)
 }
 
+// stageProgram copies this program to where every user can start it.
+func stageProgram(dir string) (string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	to := filepath.Join(dir, "bench")
+	if out, err := exec.Command("cp", exe, to).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("copy %s: %w: %s", exe, err, out)
+	}
+	return to, nil
+}
+
 // stage copies our commands to where every user can start them.
 func stage(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	for _, name := range []string{"build", "run"} {
+	for _, name := range []string{"build", "run", "cooper"} {
 		if _, err := os.Stat(filepath.Join("bin", name)); err != nil {
 			return "", fmt.Errorf("bin/%s: %w", name, errMissing)
 		}

@@ -27,7 +27,7 @@ func startBuildKit(ctx context.Context, dir string, o options) (*tool, error) {
 func startClassic(ctx context.Context, dir string, o options) (*tool, error) {
 	t, err := docker(ctx, dir, o, "DOCKER_BUILDKIT=0")
 	if err == nil {
-		t.run = nil // the same daemon runs containers for both
+		t.call = nil // the same daemon runs containers for both
 	}
 	return t, err
 }
@@ -57,9 +57,10 @@ func docker(ctx context.Context, dir string, o options, builder string) (*tool, 
 			}
 			return append(args, "-t", name, dir)
 		},
-		run: func(image string, args []string) []string {
-			return append([]string{dockerClient, "run", "--rm", "--network", "host", image}, args...)
+		call: func(verb string, args ...string) []string {
+			return append([]string{dockerClient, verb}, args...)
 		},
+		daemons: []string{"dockerd", "containerd"},
 		forget: func(ctx context.Context, t *tool) error {
 			for _, image := range []string{"bench", "tree-base"} {
 				// It may not be there.
@@ -90,7 +91,7 @@ func startDaemon(dir string) (end func() error, err error) {
 	socket := filepath.Join(dir, "socket")
 	cmd := exec.Command(dockerDaemon, "--host", "unix://"+socket,
 		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"--pidfile", filepath.Join(dir, "pid"), "--bridge=none", "--iptables=false")
+		"--pidfile", filepath.Join(dir, "pid"))
 	cmd.Stdout, cmd.Stderr = log, log
 	// Not ours to share: a Ctrl-C must reach us first.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -20,6 +20,7 @@ type options struct {
 	base  string
 	dir   string
 	quick bool
+	serve string
 }
 
 func main() {
@@ -31,8 +32,13 @@ func main() {
 	flag.StringVar(&o.base, "base", "/var/cache/cooper", "directory of the base images")
 	flag.StringVar(&o.dir, "dir", "/dev/shm", "where stores and contexts go: a tmpfs")
 	flag.BoolVar(&o.quick, "quick", false, "one run over small contexts, to see that all works")
+	flag.StringVar(&o.serve, "serve", "", "be the server of the network cases at this address, in a container")
 	flag.Parse()
 
+	if o.serve != "" {
+		fmt.Fprintln(os.Stderr, "bench:", serve(o.serve))
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := bench(ctx, o); err != nil {
@@ -69,6 +75,10 @@ func bench(ctx context.Context, o options) (err error) {
 	if o.quick {
 		size, o.runs = quickSize, 1
 	}
+	program, err := stageProgram(filepath.Join(dir, "bin"))
+	if err != nil {
+		return err
+	}
 	var results []result
 	tools, closeTools, err := startTools(ctx, dir, o, wantedTools)
 	defer closeTools()
@@ -80,7 +90,7 @@ func bench(ctx context.Context, o options) (err error) {
 			continue
 		}
 		c.dir = filepath.Join(dir, "context", c.name)
-		r, err := measure(ctx, c, tools, o.runs)
+		r, err := measure(ctx, c, tools, program, o.runs)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}

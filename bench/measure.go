@@ -10,20 +10,21 @@ import (
 	"time"
 )
 
-// result is what was measured for one case: seconds by the name of the tool
-// or floor.
+// result is what was measured for one case, by the name of the tool or floor.
 type result struct {
 	title  string
 	median map[string]float64
 	floors []string
 }
 
-// measure times one case for every tool that can do it, taking turns.
-func measure(ctx context.Context, c benchCase, tools []*tool, runs int) (result, error) {
-	if err := c.context(c.dir); err != nil {
-		return result{}, err
+// measure measures one case for every tool that can do it, taking turns.
+func measure(ctx context.Context, c benchCase, tools []*tool, program string, runs int) (result, error) {
+	if c.context != nil {
+		if err := c.context(c.dir); err != nil {
+			return result{}, err
+		}
+		defer os.RemoveAll(c.dir)
 	}
-	defer os.RemoveAll(c.dir)
 	baseDir := ""
 	if c.base != nil {
 		baseDir = c.dir + "-base"
@@ -32,28 +33,32 @@ func measure(ctx context.Context, c benchCase, tools []*tool, runs int) (result,
 		}
 		defer os.RemoveAll(baseDir)
 	}
-	seconds := map[string][]float64{}
-	for round := range runs + 1 { // the first is the warm-up
+	measured := map[string][]float64{}
+	first, last := 0, runs // the first is the warm-up
+	if c.rounds > 0 {
+		first, last = 1, c.rounds
+	}
+	for round := first; round <= last; round++ {
 		for _, t := range tools {
-			if c.run != nil && t.run == nil {
+			if c.probe != nil && t.call == nil {
 				continue
 			}
-			took, err := once(ctx, c, t, baseDir, round)
+			got, err := once(ctx, c, t, program, baseDir, round)
 			if err != nil {
 				return result{}, err
 			}
-			fmt.Fprintf(os.Stderr, "%-10s %-16s %s %.3f s\n", c.name, t.name, roundName(round), took)
+			fmt.Fprintf(os.Stderr, "%-11s %-16s %s %.3f\n", c.name, t.name, roundName(round), got)
 			if round > 0 {
-				seconds[t.name] = append(seconds[t.name], took)
+				measured[t.name] = append(measured[t.name], got)
 			}
 		}
 		for _, f := range c.floors {
-			took, err := f.once(ctx, c.dir)
+			got, err := f.once(ctx, program, c.dir)
 			if err != nil {
 				return result{}, err
 			}
 			if round > 0 {
-				seconds[f.name] = append(seconds[f.name], took)
+				measured[f.name] = append(measured[f.name], got)
 			}
 		}
 	}
@@ -67,7 +72,7 @@ func measure(ctx context.Context, c benchCase, tools []*tool, runs int) (result,
 	for _, f := range c.floors {
 		r.floors = append(r.floors, f.name)
 	}
-	for name, all := range seconds {
+	for name, all := range measured {
 		r.median[name] = median(all)
 	}
 	return r, nil
@@ -80,11 +85,11 @@ func roundName(round int) string {
 	return fmt.Sprintf("run %d", round)
 }
 
-// once times one run of the case by one tool. What comes before it, so that
-// the run is cold, or has nothing to do, is not timed.
-func once(ctx context.Context, c benchCase, t *tool, baseDir string, round int) (float64, error) {
-	if c.run != nil {
-		return timed(t.command(ctx, t.run("busybox-base", c.run)))
+// once measures the case by one tool. What comes before a build, so that it is
+// cold, or has nothing to do, is not timed.
+func once(ctx context.Context, c benchCase, t *tool, program, baseDir string, round int) (float64, error) {
+	if c.probe != nil {
+		return c.probe(ctx, program, t)
 	}
 	if !c.unchanged || round == 0 {
 		if err := t.forget(ctx, t); err != nil {
@@ -124,8 +129,11 @@ func timed(cmd *exec.Cmd) (float64, error) {
 	return took, nil
 }
 
-// once times a floor over a context, in an empty directory beside it.
-func (f floor) once(ctx context.Context, dir string) (float64, error) {
+// once measures a floor. A script has an empty directory beside the context.
+func (f floor) once(ctx context.Context, program, dir string) (float64, error) {
+	if f.measure != nil {
+		return bare(ctx, program, f.measure)
+	}
 	scratch := filepath.Join(filepath.Dir(dir), "floor")
 	if err := os.MkdirAll(scratch, 0o755); err != nil {
 		return 0, err

@@ -30,8 +30,8 @@ func startPodman(ctx context.Context, dir string, o options) (*tool, error) {
 	t.build = func(dir, name string, fresh bool) []string {
 		return buildArgs([]string{"podman", "build"}, dir, name, fresh)
 	}
-	t.run = func(image string, args []string) []string {
-		return append([]string{"podman", "run", "--rm", "--network", "host", image}, args...)
+	t.call = func(verb string, args ...string) []string {
+		return append([]string{"podman", verb}, args...)
 	}
 	return t, nil
 }
@@ -61,7 +61,7 @@ func libpod(ctx context.Context, dir string, o options, command string) (*tool, 
 		filepath.Join(dir, "root"), filepath.Join(dir, "run"))
 	// Their defaults want systemd and limits that not every machine allows;
 	// without a journal, events go to a file.
-	containers := fmt.Sprintf("[containers]\nnetns = \"host\"\ndefault_ulimits = [\"nofile=%d:%[1]d\", \"nproc=1024:1024\"]\n"+
+	containers := fmt.Sprintf("[containers]\ndefault_ulimits = [\"nofile=%d:%[1]d\", \"nproc=1024:1024\"]\n"+
 		"[engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n", files.Max)
 	for name, text := range map[string]string{"storage.conf": storage, "containers.conf": containers} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {

@@ -6,8 +6,9 @@ import (
 )
 
 // table renders the results in Markdown: a row for each case, a column for
-// each tool. A cell has the seconds and, in parentheses, how many times those
-// of the first tool they are; the floors of a case come last in its row.
+// each tool. A cell has what was measured, seconds if the row does not say
+// otherwise, and in parentheses how many times that of the first tool it is; the
+// floors of a case come last in its row.
 func table(results []result, tools []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| seconds | %s | floor |\n", strings.Join(tools, " | "))
@@ -41,10 +42,13 @@ func cell(median map[string]float64, name string, ours float64) string {
 	return fmt.Sprintf("%s (%.2gx)", format(s), s/ours)
 }
 
-// format gives seconds three digits that mean something.
+// format gives a figure three digits that mean something.
 func format(s float64) string {
-	if s < 1 {
+	switch {
+	case s < 1:
 		return fmt.Sprintf("%.3f", s)
+	case s < 100:
+		return fmt.Sprintf("%.2f", s)
 	}
-	return fmt.Sprintf("%.2f", s)
+	return fmt.Sprintf("%.0f", s)
 }

@@ -26,8 +26,11 @@ type tool struct {
 	// build is the command that builds dir as the image name; fresh means
 	// that no cached step may be used.
 	build func(dir, name string, fresh bool) []string
-	// run is the command that runs args in an image.
-	run func(image string, args []string) []string
+	// call is the command line of a verb that all tools have, as docker
+	// spells it; nil if the tool runs no containers.
+	call func(verb string, args ...string) []string
+	// daemons are the names of processes that are there before any container.
+	daemons []string
 	// close ends what was started for the tool.
 	close func() error
 }
