@@ -78,6 +78,12 @@ func (r *runner) monitor(msg *wire.Message) error {
 		return m.starter.Send(wire.KindEnded, wire.Event{Code: 125, Error: err.Error()})
 	}
 	setTitle("cooper-monitor " + req.Name)
+	if req.Foreground { // others may get limits later, see update
+		r.dropOnce(&req.Run)
+	}
+	if !req.Run.NoCgroup {
+		go warmCgroups()
+	}
 	if !req.Foreground {
 		r.mu.Lock()
 		r.terminate = func() { m.stop(life.Stop{Grace: req.StopTimeout}) }
