@@ -64,7 +64,8 @@ func (cs *Containers) attachment(a NetworkAttachment) (network.Attachment, error
 	if n.Driver != "bridge" {
 		return network.Attachment{}, fmt.Errorf("network %s is not for containers that have a network of their own", n.Name)
 	}
-	return network.Attachment{Network: n, Aliases: a.Aliases, IP: a.IP, IP6: a.IP6, MAC: a.MAC}, nil
+	attachment := network.Attachment{Network: n, Aliases: a.Aliases, IP: a.IP, IP6: a.IP6, MAC: a.MAC}
+	return attachment, attachment.Check()
 }
 
 // ConnectNetwork puts the container on one more network, at once if it runs.

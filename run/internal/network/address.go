@@ -10,9 +10,36 @@ import (
 	"strings"
 )
 
+// Check refuses addresses that a container cannot have on the network, whoever else
+// is there.
+func (a *Attachment) Check() error {
+	n := &a.Network
+	for _, wanted := range []struct {
+		address, gateway netip.Addr
+		subnet           netip.Prefix
+	}{{a.IP, n.Gateway, n.Subnet}, {a.IP6, n.Gateway6, n.Subnet6}} {
+		switch {
+		case !wanted.address.IsValid():
+		case !wanted.subnet.IsValid():
+			return fmt.Errorf("address %s: network %s has no IPv6 addresses (network create --ipv6)", wanted.address, n.Name)
+		case !wanted.subnet.Contains(wanted.address):
+			return fmt.Errorf("address %s is not in subnet %s of network %s", wanted.address, wanted.subnet, n.Name)
+		case wanted.address == wanted.gateway:
+			return fmt.Errorf("address %s is the gateway of network %s: choose another", wanted.address, n.Name)
+		}
+	}
+	if mac, err := net.ParseMAC(a.MAC); a.MAC != "" && (err != nil || len(mac) != 6) {
+		return fmt.Errorf("invalid MAC address %q: want six bytes as 02:42:0a:57:00:02", a.MAC)
+	}
+	return nil
+}
+
 // choose gives a an address, MAC and interface names. used are the places on all
 // networks of all other containers, own those that the container has already.
 func choose(a Attachment, used []*lease, own []place) (place, error) {
+	if err := a.Check(); err != nil {
+		return place{}, err
+	}
 	p := place{Network: a.Network, Aliases: a.Aliases, IP: a.IP, IP6: a.IP6, MAC: a.MAC}
 	n := &a.Network
 	taken := map[netip.Addr]string{n.Gateway: "", n.Gateway6: ""}
@@ -31,13 +58,9 @@ func choose(a Attachment, used []*lease, own []place) (place, error) {
 		if p.IP6, err = address(n, a.IP6, n.Subnet6, netip.Prefix{}, taken); err != nil {
 			return place{}, err
 		}
-	} else if a.IP6.IsValid() {
-		return place{}, fmt.Errorf("address %s: network %s has no IPv6 addresses (network create --ipv6)", a.IP6, n.Name)
 	}
 	if p.MAC == "" {
 		p.MAC = macOf(p.IP)
-	} else if mac, err := net.ParseMAC(p.MAC); err != nil || len(mac) != 6 {
-		return place{}, fmt.Errorf("invalid MAC address %q: want six bytes as 02:42:0a:57:00:02", p.MAC)
 	}
 	p.Interface = freeInterface(own)
 	p.Link = newLinkName()
@@ -48,12 +71,7 @@ func choose(a Attachment, used []*lease, own []place) (place, error) {
 // without that, of subnet).
 func address(n *Network, wanted netip.Addr, subnet, within netip.Prefix, taken map[netip.Addr]string) (netip.Addr, error) {
 	if wanted.IsValid() {
-		switch name, has := taken[wanted]; {
-		case !subnet.Contains(wanted):
-			return wanted, fmt.Errorf("address %s is not in subnet %s of network %s", wanted, subnet, n.Name)
-		case has && name == "":
-			return wanted, fmt.Errorf("address %s is the gateway of network %s: choose another", wanted, n.Name)
-		case has:
+		if name, has := taken[wanted]; has {
 			return wanted, fmt.Errorf("address %s is in use by container %s: choose another or stop that", wanted, name)
 		}
 		return wanted, nil
