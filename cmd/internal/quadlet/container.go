@@ -216,7 +216,7 @@ func (m *maker) program(own *section) ([]string, error) {
 		return nil, entry{path: m.source.Path, line: 1}.errorf("[Container] needs Image= or Rootfs=")
 	}
 	if e, ok := own.last("Exec"); ok {
-		command, err := splitWords(e.value)
+		command, err := SplitWords(e.value)
 		if err != nil {
 			return nil, e.errorf("Exec=: %w", err)
 		}
@@ -246,7 +246,7 @@ func (m *maker) reload(own, service *section, name string) error {
 		args, err = m.command("kill", "--signal", signal.value, name)
 	case hasCommand:
 		var inside []string
-		if inside, err = splitWords(command.value); err != nil {
+		if inside, err = SplitWords(command.value); err != nil {
 			return command.errorf("ReloadCmd=: %w", err)
 		}
 		args, err = m.command("exec", append([]string{name}, inside...)...)

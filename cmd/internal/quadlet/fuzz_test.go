@@ -60,9 +60,9 @@ func FuzzWords(f *testing.F) {
 			return
 		}
 		line := QuoteWords(one, two)
-		got, err := splitWords(line)
+		got, err := SplitWords(line)
 		if err != nil || !slices.Equal(got, []string{one, two}) {
-			t.Fatalf("splitWords(%s) = %q, %v; want %q", line, got, err, []string{one, two})
+			t.Fatalf("SplitWords(%s) = %q, %v; want %q", line, got, err, []string{one, two})
 		}
 		if strings.ContainsAny(line, "\n") {
 			t.Fatalf("QuoteWords(%q, %q) = %q: more than one line", one, two, line)

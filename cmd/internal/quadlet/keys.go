@@ -93,7 +93,7 @@ func words(flag string) func(*maker, []entry) ([]string, error) {
 func allWords(values []entry) ([]string, error) {
 	var all []string
 	for _, e := range values {
-		list, err := splitWords(e.value)
+		list, err := SplitWords(e.value)
 		if err != nil {
 			return nil, e.errorf("%s=: %w", e.key, err)
 		}

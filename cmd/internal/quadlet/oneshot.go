@@ -201,7 +201,7 @@ var networkKeys = []key{
 	{"Label", words("--label")},
 
 	{"DNS", refused("give the containers name servers by DNS= in [Container]")},
-	{"InterfaceName", refused("bridges get a name of their own")},
+	{"InterfaceName", text("--interface-name")},
 	{"IPAMDriver", refused("addresses are given out by cooper")},
 	{"ContainersConfModule", refused("cooper reads no containers.conf")},
 }

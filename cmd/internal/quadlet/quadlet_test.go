@@ -189,9 +189,9 @@ func TestSplitWords(t *testing.T) {
 		{`a\`, nil, `nothing follows the last \`},
 		{`a\x00`, nil, `\x00: no argument can hold a zero byte`},
 	} {
-		got, err := splitWords(c.in)
+		got, err := SplitWords(c.in)
 		if diff := cmp.Diff(c.want, got); diff != "" || c.err != fmt.Sprint(err) && (err != nil || c.err != "") {
-			t.Errorf("splitWords(%q) = %q, %v; want %q, %s", c.in, got, err, c.want, c.err)
+			t.Errorf("SplitWords(%q) = %q, %v; want %q, %s", c.in, got, err, c.want, c.err)
 		}
 	}
 }

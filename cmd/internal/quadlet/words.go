@@ -11,10 +11,10 @@ import (
 // blanks separate words.
 const blanks = " \t\n\r"
 
-// splitWords splits a value into words as systemd does: at blanks outside
+// SplitWords splits a value into words as systemd does: at blanks outside
 // quotes, either quotes being removed, C escapes being read in and outside
 // them. An escape that is not known stays as it is.
-func splitWords(s string) ([]string, error) {
+func SplitWords(s string) ([]string, error) {
 	var words []string
 	var word strings.Builder
 	open := false // a word has begun
