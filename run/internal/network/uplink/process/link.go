@@ -2,8 +2,10 @@ package process
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -17,16 +19,18 @@ import (
 // kernel hands over TCP segments of up to 64 KiB, with checksums left to whoever
 // puts them on a wire: here nobody does.
 type link struct {
-	fd   int
 	file *os.File
+	raw  syscall.RawConn
 	// intercept sees each packet first and reports whether it has dealt with it.
 	intercept func(protocol tcpip.NetworkProtocolNumber, packet []byte) bool
 
 	attached atomic.Bool
 }
 
-func newLink(fd int) *link {
-	return &link{fd: fd, file: os.NewFile(uintptr(fd), "interface")}
+func newLink(fd int) (*link, error) {
+	f := os.NewFile(uintptr(fd), "interface")
+	raw, err := f.SyscallConn()
+	return &link{file: f, raw: raw}, err
 }
 
 const (
@@ -184,17 +188,18 @@ func (l *link) send(protocol tcpip.NetworkProtocolNumber, packet []byte) {
 }
 
 func (l *link) write(parts [][]byte) error {
-	for {
-		switch _, err := unix.Writev(l.fd, parts); err {
-		case unix.EINTR:
-		case unix.EAGAIN: // the socket's buffer is full
-			unix.Poll([]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLOUT}}, 10)
-		case unix.ENOBUFS:
-			return nil // lost
-		default:
-			return err
+	var failure error
+	err := l.raw.Write(func(fd uintptr) bool {
+		_, failure = unix.Writev(int(fd), parts)
+		for failure == unix.EINTR {
+			_, failure = unix.Writev(int(fd), parts)
 		}
+		return failure != unix.EAGAIN // the socket's buffer is full
+	})
+	if failure == unix.ENOBUFS {
+		failure = nil // lost
 	}
+	return errors.Join(err, failure)
 }
 
 // The rest describes the link to the stack.

@@ -71,7 +71,11 @@ func connect(ns *os.File, open func(ns *os.File) (int, error)) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLink(fd), configure()
+	l, err := newLink(fd)
+	if err != nil {
+		return nil, err
+	}
+	return l, configure()
 }
 
 // openDevice makes the interface in the calling thread's namespace ns: a tap, or a
@@ -149,7 +153,9 @@ func openPackets(index int) (int, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("socket(AF_PACKET)", err)
 	}
-	for _, option := range []int{unix.PACKET_VNET_HDR, unix.PACKET_IGNORE_OUTGOING} {
+	// The queue is passed by: it would drop packets until the kernel has come round
+	// to noticing that the interface is up.
+	for _, option := range []int{unix.PACKET_VNET_HDR, unix.PACKET_IGNORE_OUTGOING, unix.PACKET_QDISC_BYPASS} {
 		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, option, 1); err != nil {
 			unix.Close(fd)
 			return -1, os.NewSyscallError("setsockopt(SOL_PACKET)", err)
