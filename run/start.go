@@ -98,10 +98,13 @@ func (c *Container) lockToStart(ctx context.Context) (*os.File, error) {
 
 // launch starts the monitor's process and sends it the request.
 func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err error) {
-	if err := c.reload(); err != nil && !c.opts.Foreground {
-		return nil, err // another command may have changed them
+	present := c
+	if !c.opts.Foreground { // another command may have changed its options
+		if present, err = c.cs.open(c.id); err != nil {
+			return nil, err
+		}
 	}
-	req, files, err := c.request()
+	req, files, err := present.request()
 	if err != nil {
 		return nil, err
 	}
