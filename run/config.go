@@ -20,8 +20,8 @@ type Config struct {
 	// (with Terminal) TERM, as docker run does.
 	Env     []string
 	BareEnv bool
-	// NoHostname leaves /etc/hostname to the image.
-	NoHostname bool
+	// NoHostname leaves /etc/hostname to the image, NoHosts /etc/hosts.
+	NoHostname, NoHosts bool
 	// Dir is the working directory; "" means "/". It is made if missing.
 	Dir string
 	// User is "", "name", "uid", "name:group" or "uid:gid"; names are looked

@@ -11,11 +11,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// deviceAt is a device of a container, which is the one at host on the host.
+type deviceAt struct {
+	specs.LinuxDevice
+	host string
+}
+
+// addDevices gives the container nodes. An ordinary user can't make nodes:
+// libcontainer binds the host's in their place, and takes them to have the path
+// that they have in the container. Others are bound here.
+func addDevices(s *specs.Spec, nodes []deviceAt, rootless bool) {
+	for _, n := range nodes {
+		if rootless && n.host != n.Path {
+			s.Mounts = append(s.Mounts, specs.Mount{Type: "bind", Source: n.host, Destination: n.Path, Options: []string{"bind", "rprivate"}})
+			continue
+		}
+		s.Linux.Devices = append(s.Linux.Devices, n.LinuxDevice)
+	}
+}
+
 // devices are the nodes for c.Devices (and all of the host's when privileged) and
 // the cgroup's rules, which refuse everything else. libcontainer adds the usual
 // ones (null, zero, full, random, urandom, tty, ptmx, console) itself.
-func (c *Config) devices() ([]specs.LinuxDevice, []specs.LinuxDeviceCgroup, error) {
-	var nodes []specs.LinuxDevice
+func (c *Config) devices() ([]deviceAt, []specs.LinuxDeviceCgroup, error) {
+	var nodes []deviceAt
 	if c.Privileged {
 		nodes = hostDevices()
 		return nodes, []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}, nil
@@ -37,14 +56,14 @@ func (c *Config) devices() ([]specs.LinuxDevice, []specs.LinuxDeviceCgroup, erro
 }
 
 // nodes are d itself or, when it is a directory, the devices below it.
-func (d Device) nodes() ([]specs.LinuxDevice, error) {
+func (d Device) nodes() ([]deviceAt, error) {
 	to := cmp.Or(d.Container, d.Host)
 	if st, err := os.Stat(d.Host); err != nil || !st.IsDir() {
 		n, err := deviceNode(d.Host)
 		n.Path = to
-		return []specs.LinuxDevice{n}, err
+		return []deviceAt{n}, err
 	}
-	var found []specs.LinuxDevice
+	var found []deviceAt
 	err := filepath.WalkDir(d.Host, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.Type()&os.ModeDevice == 0 {
 			return err
@@ -61,14 +80,14 @@ func (d Device) nodes() ([]specs.LinuxDevice, error) {
 }
 
 // deviceNode describes a device of the host.
-func deviceNode(path string) (specs.LinuxDevice, error) {
+func deviceNode(path string) (deviceAt, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return specs.LinuxDevice{}, fmt.Errorf("device: %w", &os.PathError{Op: "stat", Path: path, Err: err})
+		return deviceAt{}, fmt.Errorf("device: %w", &os.PathError{Op: "stat", Path: path, Err: err})
 	}
-	d := specs.LinuxDevice{
+	d := deviceAt{host: path, LinuxDevice: specs.LinuxDevice{
 		Path: path, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)), UID: &st.Uid, GID: &st.Gid,
-	}
+	}}
 	mode := os.FileMode(st.Mode & 0o777)
 	d.FileMode = &mode
 	switch st.Mode & unix.S_IFMT {
@@ -77,14 +96,14 @@ func deviceNode(path string) (specs.LinuxDevice, error) {
 	case unix.S_IFBLK:
 		d.Type = "b"
 	default:
-		return specs.LinuxDevice{}, fmt.Errorf("device: %s is no device", path)
+		return deviceAt{}, fmt.Errorf("device: %s is no device", path)
 	}
 	return d, nil
 }
 
 // hostDevices are all nodes below /dev that are not the container's own business.
-func hostDevices() []specs.LinuxDevice {
-	var out []specs.LinuxDevice
+func hostDevices() []deviceAt {
+	var out []deviceAt
 	filepath.WalkDir("/dev", func(path string, e os.DirEntry, err error) error {
 		switch {
 		case err != nil:

@@ -181,7 +181,7 @@ func (c *Config) addResources(s *specs.Spec, t Tier) error {
 	if err != nil {
 		return err
 	}
-	s.Linux.Devices = devices
+	addDevices(s, devices, t.Rootless)
 	if t.Cgroup == 0 {
 		return nil
 	}

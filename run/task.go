@@ -270,7 +270,9 @@ func taskFiles(t *Task, c *Config) ([]wire.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		content["/etc/hosts"] = File{Data: hosts}
+		if !c.NoHosts {
+			content["/etc/hosts"] = File{Data: hosts}
+		}
 		if !c.NoHostname {
 			content["/etc/hostname"] = File{Data: []byte(c.hostname() + "\n")}
 		}
