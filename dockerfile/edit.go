@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/buildkit/frontend/dockerfile/command"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
 // Edits are changes to what the Dockerfile says. They follow the flags of
@@ -24,6 +26,9 @@ type Edits struct {
 	// UnsetLabels are labels that no stage has in the end, wherever they come
 	// from.
 	UnsetLabels []string
+	// Mounts are values of --mount that each RUN gets in front of its own:
+	// "type=secret,id=token".
+	Mounts []string
 	// DropLabels lets stages begin without the labels of their base.
 	DropLabels bool
 }
@@ -33,6 +38,28 @@ func (e *Edits) editFrom(stages []instructions.Stage) {
 	if e.From != "" {
 		stages[0].BaseName = e.From
 	}
+}
+
+// withMounts returns the syntax tree with further flags on each RUN. The tree it
+// is given stays as it is.
+func withMounts(ast *parser.Node, mounts []string) *parser.Node {
+	if len(mounts) == 0 {
+		return ast
+	}
+	flags := make([]string, len(mounts))
+	for i, m := range mounts {
+		flags[i] = "--mount=" + m
+	}
+	edited := *ast
+	edited.Children = slices.Clone(ast.Children)
+	for i, node := range edited.Children {
+		if strings.EqualFold(node.Value, command.Run) {
+			run := *node
+			run.Flags = slices.Concat(flags, node.Flags)
+			edited.Children[i] = &run
+		}
+	}
+	return &edited
 }
 
 // editEnv puts the ENV that Edits ask for before the instructions of st.

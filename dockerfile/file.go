@@ -62,7 +62,7 @@ func Parse(name string, src []byte) (*File, error) {
 			f.after = append(f.after, after)
 		}
 	}
-	f.stages, _, err = f.instructions(silent())
+	f.stages, _, err = f.instructions(silent(), nil)
 	if err != nil {
 		return nil, err
 	}

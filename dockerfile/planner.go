@@ -56,7 +56,7 @@ func (f *File) Plan(o PlanOptions) (*Plan, error) {
 }
 
 func (p *planner) run() error {
-	stages, args, err := p.file.instructions(p.lint)
+	stages, args, err := p.file.instructions(p.lint, p.o.Edits.Mounts)
 	if err != nil {
 		return err
 	}

@@ -73,14 +73,15 @@ func (f *File) checkError(lint *linter.Linter, warnings []Warning) error {
 }
 
 // instructions turns the syntax tree into stages and global ARGs. They are made
-// anew for each plan because expansion of variables happens in place.
-func (f *File) instructions(lint *linter.Linter) ([]instructions.Stage, []instructions.ArgCommand, error) {
+// anew for each plan because expansion of variables happens in place. Mounts are
+// values of --mount flags that each RUN gets beside its own.
+func (f *File) instructions(lint *linter.Linter, mounts []string) ([]instructions.Stage, []instructions.ArgCommand, error) {
 	for _, w := range f.warnings {
 		if w.URL == linter.RuleNoEmptyContinuation.URL {
 			lint.Run(&linter.RuleNoEmptyContinuation, []parser.Range{*w.Location}, linter.RuleNoEmptyContinuation.Format())
 		}
 	}
-	stages, args, err := instructions.Parse(f.ast, lint)
+	stages, args, err := instructions.Parse(withMounts(f.ast, mounts), lint)
 	if err != nil {
 		return nil, nil, f.fail(err, Location{})
 	}
