@@ -30,12 +30,29 @@ func Linger(ctx context.Context, directory string) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(lingering):
-	}
+	d.awaitSwept(ctx)
 	f.Close() // before looking: who ends from now on looks again
-	return d.sweep()
+	return Sweep(directory)
+}
+
+// awaitSwept returns after a while, or when somebody else has swept up.
+func (d runDir) awaitSwept(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lingering)
+	defer cancel()
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		<-ctx.Done()
+		return
+	}
+	f := os.NewFile(uintptr(fd), "inotify")
+	defer f.Close()
+	if _, err := unix.InotifyAddWatch(fd, d.machineFile(), unix.IN_DELETE_SELF); err != nil {
+		return // it is gone already
+	}
+	stop := context.AfterFunc(ctx, func() { f.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var event [unix.SizeofInotifyEvent]byte
+	_, _ = f.Read(event[:]) // in whichever way it ends
 }
 
 // Clean removes what the container of that id has left after its monitor was killed,

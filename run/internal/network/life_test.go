@@ -56,6 +56,33 @@ func (p *process) kill() {
 	p.cmd.Wait()
 }
 
+// TestLingerEndsWithASweep: nobody waits for what is done.
+func TestLingerEndsWithASweep(t *testing.T) {
+	dir := runDirectory(t)
+	must(t, setup(t, request(dir, "a", testNetwork(1))).Close())
+	start := time.Now()
+	time.AfterFunc(50*time.Millisecond, func() { Sweep(dir) })
+	must(t, Linger(t.Context(), dir))
+	if d := time.Since(start); d > lingering*9/10 {
+		t.Errorf("it lingered for %v", d)
+	}
+	checkNothingLeft(t)
+}
+
+// TestLingerLeavesWhatIsUsed: a container may have come meanwhile, and others linger.
+func TestLingerLeavesWhatIsUsed(t *testing.T) {
+	dir := runDirectory(t)
+	must(t, setup(t, request(dir, "a", testNetwork(1))).Close())
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() { must(t, Linger(t.Context(), dir)) })
+	}
+	b, c := setup(t, request(dir, "b", testNetwork(1))), setup(t, request(dir, "c", testNetwork(1)))
+	wg.Wait()
+	serve(t, b.in.ns, "b", ":80")
+	wantAnswer(t, c.in.ns, "10.77.1.2:80", "b 10.77.1.3")
+}
+
 func TestKilledMonitorIsCleanedUp(t *testing.T) {
 	dir := runDirectory(t)
 	r := request(dir, "a", testNetwork(1), testNetwork(2))

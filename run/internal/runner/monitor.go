@@ -347,11 +347,15 @@ func (m *monitor) closeNetwork(end *wire.Event) {
 }
 
 // leaveNetwork removes what containers share when this was the last one. Nobody waits
-// for that; should it fail, the next one that ends tries again.
+// for that; should it fail, the next one that ends tries again. This is no monitor any
+// more then.
 func (m *monitor) leaveNetwork() {
-	if m.req.Network != nil && len(m.req.Network.Attachments) > 0 {
-		_ = network.Linger(context.Background(), m.req.Network.RunDir)
+	if m.req.Network == nil || len(m.req.Network.Attachments) == 0 {
+		return
 	}
+	m.dir.Close()
+	setTitle("cooper-network")
+	_ = network.Linger(context.Background(), m.req.Network.RunDir)
 }
 
 // startTime returns field 22 of a process's stat. The second is its name, which
