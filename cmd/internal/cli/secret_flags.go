@@ -4,6 +4,8 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"strings"
 
@@ -134,6 +136,7 @@ func parseSSH(values []string, lookupEnv func(string) (string, bool)) ([]sshID, 
 // serveSSH starts an agent for each --ssh and puts their sockets into o. stop
 // ends them.
 func serveSSH(o *builder.Options, list []sshID) (stop func(), err error) {
+	log.SetOutput(io.Discard) // where the agent protocol's package says what was refused
 	var servers []*sshagent.Server
 	stop = func() {
 		for _, s := range servers {
