@@ -17,16 +17,48 @@ Commands and flags are docker's; images are podman's, buildah's and CRI-O's too.
 	}
 	// Listed in the order in which they are used, not by name.
 	cobra.EnableCommandSorting = false
-	cmd.AddCommand(NewBuild(e), NewRun(e), newPull(e), newPush(e), newImages(e), newInspect(e, ""), newHistory(e), newTag(e), newUntag(e), newRmi(e),
-		newSave(e), newLoad(e), newLogin(e), newLogout(e), newImage(e), newManifest(e), newGenerate(e), newQuadlet(e), newVersion(e))
-	cmd.AddCommand(newPs(e))
-	cmd.AddCommand(containerCommands(e)...)
-	cmd.AddCommand(newContainerGroup(e), newVolume(e), newNetwork(e), newEvents(e), newInfo(e), newSystem(e))
+	for _, section := range cooperCommands() {
+		cmd.AddGroup(&cobra.Group{ID: section.title, Title: section.title})
+	}
+	var entries []commandEntry
+	for _, section := range cooperCommands() {
+		for _, entry := range section.entries {
+			entries = append(entries, commandEntry{entry.name, func(e *Env) *cobra.Command {
+				sub := entry.make(e)
+				sub.GroupID = section.title
+				return sub
+			}})
+		}
+	}
+	e.addCommands(cmd, nil, entries)
 	cmd.InitDefaultHelpCmd()
 	for _, sub := range cmd.Commands() {
 		sub.Hidden = sub.Hidden || sub.Name() == "help"
 	}
 	return cmd
+}
+
+// commandSection is a section of cooper's commands in its help.
+type commandSection struct {
+	title   string
+	entries []commandEntry
+}
+
+// cooperCommands are cooper's commands, in the order in which they are used.
+func cooperCommands() []commandSection {
+	any := func(e *Env) *cobra.Command { return newInspect(e, "") }
+	return []commandSection{
+		{"Containers", append([]commandEntry{{"ps", newPs}}, containerCommands()...)},
+		{"Images", []commandEntry{
+			{"build", NewBuild}, {"images", newImages}, {"pull", newPull}, {"push", newPush}, {"tag", newTag}, {"untag", newUntag},
+			{"rmi", newRmi}, {"history", newHistory}, {"save", newSave}, {"load", newLoad}, {"manifest", newManifest},
+		}},
+		{"Everything", []commandEntry{
+			{"inspect", any}, {"events", newEvents}, {"info", newInfo}, {"system", newSystem}, {"volume", newVolume}, {"network", newNetwork},
+			{"container", newContainerGroup}, {"image", newImage}, {"generate", newGenerate}, {"quadlet", newQuadlet},
+			{"login", newLogin}, {"logout", newLogout}, {"version", newVersion},
+		}},
+	}
 }
 
 // newVersion makes the version command.

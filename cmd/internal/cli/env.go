@@ -21,6 +21,8 @@ type Env struct {
 	// executed anew.
 	stay bool
 
+	// args are the arguments of the command that is executed, nil before.
+	args []string
 	// commandLine is the command's name and its arguments.
 	commandLine []string
 

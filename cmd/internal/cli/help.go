@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -70,10 +71,17 @@ func helpCommands(b *strings.Builder, cmd *cobra.Command) {
 	if !cmd.HasAvailableSubCommands() {
 		return
 	}
-	b.WriteString("\nCommands:\n")
-	for _, sub := range cmd.Commands() {
-		if sub.IsAvailableCommand() {
-			fmt.Fprintf(b, "  %-10s %s\n", sub.Name(), sub.Short)
+	titles := []string{""}
+	for _, group := range cmd.Groups() {
+		titles = append(titles, group.ID)
+	}
+	for _, title := range titles {
+		heading := "\n" + cmp.Or(title, "Commands") + ":\n"
+		for _, sub := range cmd.Commands() {
+			if sub.IsAvailableCommand() && sub.GroupID == title {
+				fmt.Fprintf(b, "%s  %-10s %s\n", heading, sub.Name(), sub.Short)
+				heading = ""
+			}
 		}
 	}
 }

@@ -17,9 +17,11 @@ import (
 // images.
 func newImage(e *Env) *cobra.Command {
 	cmd := newCommandGroup("image", "Commands about images, by docker's longer names")
-	cmd.AddCommand(
-		NewBuild(e), renamed(newImages(e), "ls", "list"), newPull(e), newPush(e), newInspect(e, "image"), newHistory(e), newTag(e), newUntag(e),
-		renamed(newRmi(e), "rm", "remove"), newSave(e), newLoad(e), newImagePrune(e))
+	e.addCommands(cmd, []string{"image"}, []commandEntry{
+		{"build", NewBuild}, as(newImages, "ls", "list"), {"pull", newPull}, {"push", newPush},
+		{"inspect", func(e *Env) *cobra.Command { return newInspect(e, "image") }}, {"history", newHistory}, {"tag", newTag}, {"untag", newUntag},
+		as(newRmi, "rm", "remove"), {"save", newSave}, {"load", newLoad}, {"prune", newImagePrune},
+	})
 	return cmd
 }
 

@@ -32,6 +32,7 @@ func Main(c Constructor) {
 
 // Execute runs a command, prints its error and returns its exit status.
 func Execute(ctx context.Context, e *Env, c Constructor, args []string) int {
+	e.args = args
 	root := c(e)
 	e.commandLine = append([]string{root.Name()}, args...)
 	root.SetArgs(args)
