@@ -87,10 +87,10 @@ type Options struct {
 	// or "none".
 	Network string
 	// Container is what RUN steps' containers have beside what the Dockerfile
-	// says: limits, names, name servers. Of its fields those from
-	// Hostname to DNSOptions, Mounts, ShmSize, and Ulimits to CgroupParent
-	// count. ExtraHosts, Hostname and where Mounts come from and go to belong
-	// to the identity of a step, the others don't.
+	// says: limits, names, name servers, rights. Of its fields NoHosts,
+	// GroupAdd, those from Hostname to DNSOptions and from CapAdd to ShmSize,
+	// and Ulimits to CgroupParent count. ExtraHosts, Hostname and where Mounts
+	// come from and go to belong to the identity of a step, the others don't.
 	Container run.Config
 	// Overlays are directories of the host that RUN steps see and may
 	// change; changes are thrown away. They belong to a step's identity.

@@ -165,6 +165,9 @@ func (o *Options) surround(c *run.Config) {
 	c.CPUs, c.CPUShares, c.CPUPeriod, c.CPUQuota = t.CPUs, t.CPUShares, t.CPUPeriod, t.CPUQuota
 	c.CPUSetCPUs, c.CPUSetMems = t.CPUSetCPUs, t.CPUSetMems
 	c.PidsLimit, c.CgroupParent = t.PidsLimit, t.CgroupParent
+	c.CapAdd, c.CapDrop, c.GroupAdd = t.CapAdd, t.CapDrop, t.GroupAdd
+	c.NoNewPrivileges, c.Seccomp, c.Mask, c.Unmask = t.NoNewPrivileges, t.Seccomp, t.Mask, t.Unmask
+	c.Devices, c.NoHosts = slices.Concat(t.Devices, c.Devices), t.NoHosts
 }
 
 // network is what --network means here: the host's is the default.

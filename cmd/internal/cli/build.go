@@ -41,6 +41,7 @@ type buildFlags struct {
 	stepFlags
 	editFlags
 	compatFlags
+	rightsFlags  rightsFlags
 	buildahFlags buildahFlags
 }
 
@@ -110,6 +111,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	f.stepFlags.declare(fs)
 	f.editFlags.declare(fs)
 	f.compatFlags.declare(fs)
+	f.rightsFlags.declare(fs)
 	f.buildahFlags.declare(fs)
 }
 
@@ -191,6 +193,9 @@ func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Opt
 		return o, err
 	}
 	if err := f.editFlags.apply(&o, lookupEnv); err != nil {
+		return o, err
+	}
+	if err := f.rightsFlags.apply(&o); err != nil {
 		return o, err
 	}
 	if err := f.compatFlags.apply(&o, lookupEnv); err != nil {
