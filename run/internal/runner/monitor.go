@@ -354,7 +354,7 @@ func (m *monitor) leaveNetwork() {
 		return
 	}
 	m.dir.Close()
-	setTitle("cooper-network")
+	setTitle("cooper-sweep")
 	_ = network.Linger(context.Background(), m.req.Network.RunDir)
 }
 
