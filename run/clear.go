@@ -1,7 +1,6 @@
 package run
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cooper/run/internal/life"
 	"cooper/run/internal/network"
 )
 
@@ -47,7 +47,7 @@ func killProcess(pid int, start uint64) error {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
 	defer unix.Close(fd)
-	if t, err := startTime(pid); err != nil || t != start {
+	if t, err := life.StartTime(pid); err != nil || t != start {
 		return nil // another one by now
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
@@ -72,21 +72,6 @@ func awaitExit(pidfd int, limit time.Duration) error {
 			return err
 		}
 	}
-}
-
-// startTime returns when a process started, in clock ticks since boot: field 22 of
-// its stat. The second field is its name, which may hold anything.
-func startTime(pid int) (uint64, error) {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0, err
-	}
-	rest := stat[bytes.LastIndexByte(stat, ')')+1:]
-	fields := strings.Fields(string(rest))
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("process %d: its stat is not as expected", pid)
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
 }
 
 // removeCgroup kills what is in a cgroup and those below it, and removes them.

@@ -473,3 +473,21 @@ func TestForegroundEndsWithUs(t *testing.T) {
 	}
 	until(t, c, "ended", func(s State) bool { return !s.Alive() })
 }
+
+// TestMonitorSignalled: a service manager ends a monitor by SIGTERM.
+func TestMonitorSignalled(t *testing.T) {
+	cs, img := liveStore(t)
+	c := live(t, cs, img, "trap 'exit 8' TERM; while :; do sleep 0.01; done", ContainerOptions{Restart: RestartPolicy{Name: "always"}})
+	start(t, c)
+	pid := stateOf(t, c).MonitorPID
+	unix.Kill(pid, unix.SIGHUP)
+	time.Sleep(50 * time.Millisecond) // the shell has its trap by then, and the signal had its time
+	if st := stateOf(t, c); st.Status != StatusRunning {
+		t.Fatalf("after SIGHUP: %+v", st)
+	}
+	unix.Kill(pid, unix.SIGTERM)
+	until(t, c, "exited", func(s State) bool { return s.Status == StatusExited })
+	if st := stateOf(t, c); st.ExitCode != 8 {
+		t.Errorf("exit code %d, want 8", st.ExitCode)
+	}
+}

@@ -218,9 +218,7 @@ func (c *Container) request() (*life.Request, []*os.File, error) {
 		return nil, nil, err
 	}
 	req.State.BootID, req.State.RestartCount, req.State.StoppedByUser = bootID(), 0, false
-	if req.State.Health != nil || o.Health != nil {
-		req.State.Health = nil
-	}
+	req.State.Health = nil
 	return req, files, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"cooper/run/internal/life"
 )
 
 // abandoned is a container whose monitor is gone, and the process that it has left.
@@ -17,7 +19,7 @@ func abandoned(t *testing.T, o ContainerOptions, boot string) (*Container, *exec
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { left.Process.Kill(); left.Wait() })
-	start, err := startTime(left.Process.Pid)
+	start, err := life.StartTime(left.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}

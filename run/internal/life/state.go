@@ -1,6 +1,7 @@
 package life
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -173,4 +174,19 @@ func WriteState(dir *os.File, s *State) error {
 // the directory's own path, in this process.
 func FilePath(dir *os.File, name string) string {
 	return "/proc/self/fd/" + strconv.Itoa(int(dir.Fd())) + "/" + name
+}
+
+// StartTime is when a process started, in clock ticks since boot: field 22 of its
+// stat. Together with its id it tells it from all others. The second field is its
+// name, which may hold anything.
+func StartTime(pid int) (uint64, error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("process %d: its stat is not as expected", pid)
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
 }

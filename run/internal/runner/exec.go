@@ -18,7 +18,7 @@ import (
 	"cooper/run/internal/wire"
 )
 
-// exec is a further process of a container.
+// session is a further process of a container, from its start to its end.
 type session struct {
 	c     *container
 	req   *life.Exec

@@ -8,12 +8,10 @@ import (
 	"maps"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -59,6 +57,9 @@ type monitor struct {
 	over     chan struct{}  // closed when the final state is written
 }
 
+// monitorTitle and a container's name are what ps shows.
+const monitorTitle = "cooper-monitor "
+
 // monitor makes this process the monitor that m asks for and returns when the
 // container has ended for good.
 func (r *runner) monitor(msg *wire.Message) error {
@@ -77,7 +78,8 @@ func (r *runner) monitor(msg *wire.Message) error {
 	if err := m.open(msg.Files); err != nil {
 		return m.starter.Send(wire.KindEnded, wire.Event{Code: 125, Error: err.Error()})
 	}
-	setTitle("cooper-monitor " + req.Name)
+	setTitle(monitorTitle + req.Name)
+	r.handleSignals(m.signalled)
 	if req.Foreground { // others may get limits later, see update
 		r.dropOnce(&req.Run)
 	}
@@ -185,7 +187,7 @@ func (m *monitor) runOnce(files []*os.File) (end wire.Event) {
 // started is told when the program has been executed.
 func (m *monitor) started(e wire.Event, _ ...*os.File) error {
 	m.streams.started()
-	start, err := startTime(e.PID)
+	start, err := life.StartTime(e.PID)
 	if err != nil {
 		start = 0 // it has ended already
 	}
@@ -356,19 +358,4 @@ func (m *monitor) leaveNetwork() {
 	m.dir.Close()
 	setTitle("cooper-sweep")
 	_ = network.Linger(context.Background(), m.req.Network.RunDir)
-}
-
-// startTime returns field 22 of a process's stat. The second is its name, which
-// may hold anything.
-func startTime(pid int) (uint64, error) {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0, err
-	}
-	stat := string(b)
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("stat of process %d is not as expected", pid)
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
 }

@@ -3,6 +3,7 @@ package runner
 import (
 	"cmp"
 	"errors"
+	"os"
 	"strconv"
 	"time"
 
@@ -168,4 +169,12 @@ func (m *monitor) kill(sig unix.Signal) bool {
 func (m *monitor) wakeUp() {
 	close(m.wake)
 	m.wake = make(chan struct{})
+}
+
+// signalled stops the container when this process is to end, as service managers
+// ask for. A terminal that goes away is no reason.
+func (m *monitor) signalled(s os.Signal) {
+	if s != unix.SIGHUP {
+		go m.stop(life.Stop{Grace: m.req.StopTimeout})
+	}
 }

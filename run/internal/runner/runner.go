@@ -83,6 +83,8 @@ type runner struct {
 	// null is /dev/null, for libcontainer's part of a container's start.
 	null *os.File
 
+	signals chan os.Signal // see handleSignals
+
 	// dropped: the cgroup hierarchies that no limit needs are gone.
 	dropped sync.Once
 
@@ -116,8 +118,8 @@ func serve(socket, dir string) (status int, err error) {
 	}
 	defer conn.Close()
 	r := &runner{conn: conn, dir: dir, containers: map[uint64]*container{}}
-	r.terminate = func() { conn.Close() } // loop ends
-	r.handleSignals()
+	r.terminate = func() { conn.Close() }               // loop ends
+	r.handleSignals(func(os.Signal) { r.conn.Close() }) // loop ends
 	logrus.SetOutput(io.Discard)
 	logrus.AddHook(logHook{conn})
 	go warmCgroups()
@@ -132,19 +134,20 @@ func serve(socket, dir string) (status int, err error) {
 
 // handleSignals: the end of this process leaves containers behind, so that a signal
 // is an orderly end. They are handled, not ignored: an ignored signal would stay
-// ignored in the containers.
-func (r *runner) handleSignals() {
+// ignored in the containers. A later call replaces the former's end.
+func (r *runner) handleSignals(end func(os.Signal)) {
+	if r.signals != nil {
+		signal.Stop(r.signals)
+		close(r.signals)
+	}
 	ch := make(chan os.Signal, 8)
+	r.signals = ch
 	signal.Notify(ch, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
 	go func() {
 		for s := range ch {
-			if s == unix.SIGPIPE {
-				continue
+			if s != unix.SIGPIPE {
+				end(s)
 			}
-			r.mu.Lock()
-			terminate := r.terminate
-			r.mu.Unlock()
-			go terminate()
 		}
 	}()
 }

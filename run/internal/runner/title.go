@@ -2,14 +2,16 @@ package runner
 
 import (
 	"os"
-	"strings"
 	"sync"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
-// arguments is the memory that ps shows: the arguments lie one after the other on the
-// stack, zero bytes between.
-var arguments = sync.OnceValue(func() []byte {
+// argumentBytes is the memory that this process's arguments are in, one after the
+// other with zero bytes between: what ps shows. Package spawn starts runners with
+// some to spare.
+var argumentBytes = sync.OnceValue(func() []byte {
 	room := 0
 	for _, a := range os.Args {
 		room += len(a) + 1
@@ -17,15 +19,14 @@ var arguments = sync.OnceValue(func() []byte {
 	return unsafe.Slice(unsafe.StringData(os.Args[0]), room)
 })
 
-// setTitle changes what ps shows for this process: the arguments, and the first
-// word as the command. It has the room that its arguments took: package spawn starts
-// it with some to spare.
+// setTitle changes what ps shows for this process.
 func setTitle(title string) {
-	args := arguments()
+	args := argumentBytes()
 	clear(args)
 	copy(args[:len(args)-1], title)
 	os.Args = []string{title}
-	// The command is the main thread's name, and this may be another thread.
-	name, _, _ := strings.Cut(title, " ")
-	_ = os.WriteFile("/proc/self/comm", []byte(name), 0) // a nicety
+	name, err := unix.BytePtrFromString(title)
+	if err == nil {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0) // a nicety
+	}
 }
