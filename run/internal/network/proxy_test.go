@@ -47,9 +47,6 @@ func echoServer(t *testing.T, f func(*net.TCPConn)) uint16 {
 // publish makes a proxy to a port of the loopback interface.
 func publish(t *testing.T, p Port) (Port, *proxy) {
 	t.Helper()
-	if !p.HostIP.IsValid() {
-		p.HostIP = localhost
-	}
 	x, p, err := newProxy(context.Background(), p, localhost, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +70,7 @@ func TestProxyCarriesBothWays(t *testing.T) {
 		io.Copy(c, c)
 		io.WriteString(c, "end") // after the client's end: half-close
 	})
-	p, x := publish(t, Port{ContainerPort: port})
+	p, x := publish(t, Port{HostIP: localhost, ContainerPort: port})
 	defer x.Close()
 	data := make([]byte, 5<<20)
 	rand.Read(data)
@@ -92,7 +89,7 @@ func TestProxyManyConnections(t *testing.T) {
 	port := echoServer(t, func(c *net.TCPConn) {
 		io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c}) // without pipes
 	})
-	p, x := publish(t, Port{ContainerPort: port})
+	p, x := publish(t, Port{HostIP: localhost, ContainerPort: port})
 	const n = 1000
 	var conns []*net.TCPConn
 	for range n {
@@ -139,7 +136,7 @@ func TestProxyPassesResetOn(t *testing.T) {
 		c.Read(make([]byte, 1))
 		c.SetLinger(0)
 	})
-	p, x := publish(t, Port{ContainerPort: port})
+	p, x := publish(t, Port{HostIP: localhost, ContainerPort: port})
 	defer x.Close()
 	c := connect(t, p)
 	c.Write([]byte("x"))
@@ -155,7 +152,7 @@ func TestProxyWithNobodyThere(t *testing.T) {
 	}
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
 	l.Close()
-	p, x := publish(t, Port{ContainerPort: port})
+	p, x := publish(t, Port{HostIP: localhost, ContainerPort: port})
 	defer x.Close()
 	c, err := net.Dial("tcp", netip.AddrPortFrom(p.HostIP, p.HostPort).String())
 	if err == nil {
@@ -183,7 +180,7 @@ func TestProxyUDP(t *testing.T) {
 			server.WriteTo(append([]byte(from.String()+" "), b[:n]...), from)
 		}
 	}()
-	p, x := publish(t, Port{ContainerPort: uint16(server.LocalAddr().(*net.UDPAddr).Port), Protocol: "udp"})
+	p, x := publish(t, Port{HostIP: localhost, ContainerPort: uint16(server.LocalAddr().(*net.UDPAddr).Port), Protocol: "udp"})
 	defer x.Close()
 	seen := map[string]bool{}
 	for range 3 {
@@ -209,6 +206,42 @@ func TestProxyUDP(t *testing.T) {
 	}
 }
 
+// TestProxyUDPAnswersFromWhereItWasAsked: clients take no answer from another address.
+func TestProxyUDPAnswersFromWhereItWasAsked(t *testing.T) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() {
+		b := make([]byte, 100)
+		for {
+			n, from, err := server.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			server.WriteTo(b[:n], from)
+		}
+	}()
+	to := uint16(server.LocalAddr().(*net.UDPAddr).Port)
+	for _, host := range []netip.Addr{{}, netip.IPv4Unspecified()} {
+		p, x := publish(t, Port{HostIP: host, ContainerPort: to, Protocol: "udp"})
+		defer x.Close()
+		for _, address := range []string{"127.0.0.1", "127.0.0.2"} {
+			c, err := net.Dial("udp", netip.AddrPortFrom(netip.MustParseAddr(address), p.HostPort).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			fmt.Fprint(c, "question")
+			if n, err := c.Read(make([]byte, 100)); n != len("question") || err != nil {
+				t.Errorf("port on %q asked at %s: %d bytes, %v", host, address, n, err)
+			}
+		}
+	}
+}
+
 func TestProxyPorts(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -225,7 +258,7 @@ func TestProxyPorts(t *testing.T) {
 	if !errors.Is(err, ErrPortInUse) {
 		t.Errorf("taken port on all addresses: %v", err)
 	}
-	p, x := publish(t, Port{HostPort: port, HostPortLast: port + 20, ContainerPort: 1})
+	p, x := publish(t, Port{HostIP: localhost, HostPort: port, HostPortLast: port + 20, ContainerPort: 1})
 	defer x.Close()
 	if p.HostPort <= port || p.HostPort > port+20 || p.HostPortLast != 0 {
 		t.Errorf("port of the range %d-%d: %+v", port, port+20, p)
