@@ -143,6 +143,10 @@ func (s *session) close() {
 			m.Close()
 		}
 	}
+	if s.process != nil {
+		// Should the monitor end before this process does, it is no zombie.
+		go s.process.Cmd.Wait()
+	}
 	if s.input != nil {
 		s.input.end()
 	}
@@ -158,13 +162,14 @@ func (s *session) close() {
 // broken is the error when the monitor is gone without a last word.
 func (s *session) broken() error {
 	err := s.lost
-	if s.process != nil {
-		if waitErr := s.process.Cmd.Wait(); waitErr != nil {
+	if p := s.process; p != nil {
+		if waitErr := p.Cmd.Wait(); waitErr != nil {
 			err = waitErr
 		}
-		if b := s.process.Stderr.Bytes(); len(b) > 0 {
+		if b := p.Stderr.Bytes(); len(b) > 0 {
 			err = fmt.Errorf("%w: %s", err, b)
 		}
+		s.process = nil
 	}
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
 		err = errors.New("it was killed")
