@@ -25,7 +25,7 @@ func Start(runDir string) (*uplink.Hold, error) {
 		Started: layers.KeepUserNamespace,
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w (with --network host or none a container does without)", err)
 	}
 	if err := check(hold); err != nil {
 		return nil, errors.Join(err, hold.Close())
