@@ -194,7 +194,7 @@ func runtimeDir(private string) string { return filepath.Join(private, "run") }
 // removes its store, parts of which may belong to other ids.
 func cleanup(e *testscript.Env, private string) {
 	endPause(filepath.Join(runtimeDir(private), "libpod", "tmp", "pause.pid"))
-	for _, pid := range monitors(private) {
+	for _, pid := range lasting(func() []int { return monitors(private) }) {
 		e.T().Log(fmt.Sprintf("left running: a container, whose monitor is process %d", pid))
 		defer e.T().FailNow()
 		_ = syscall.Kill(pid, syscall.SIGKILL) // and the container with it
@@ -218,8 +218,8 @@ func cleanup(e *testscript.Env, private string) {
 }
 
 // lasting returns what list still lists after two seconds; the runner of a
-// command that was killed needs a moment to notice.
-func lasting(list func() []string) []string {
+// command that was killed needs a moment to notice, and a monitor one to end.
+func lasting[T any](list func() []T) []T {
 	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if len(list()) == 0 {
 			return nil
