@@ -110,6 +110,9 @@ func describeHostConfig(o run.ContainerOptions) hostConfigInspect {
 		CgroupParent: c.CgroupParent, Init: o.Init,
 		Timeout: int(o.Timeout / time.Second),
 	}
+	if o.Foreground {
+		in.LogConfig.Type = "passthrough"
+	}
 	in.fillDefaults()
 	in.describeMounts(o.Mounts)
 	for _, p := range o.Ports {

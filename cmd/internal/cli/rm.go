@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -11,26 +12,55 @@ import (
 
 // newRm makes the rm command.
 func newRm(e *Env) *cobra.Command {
-	var force, volumes, ignore bool
+	var force, volumes, ignore, all bool
 	cmd := &cobra.Command{
 		Use:                   "rm [OPTIONS] CONTAINER [CONTAINER...]",
 		Short:                 "Remove containers",
 		Long:                  "Remove containers, with what they wrote and their logs. Images and named volumes\nstay.",
 		Example:               "\n  @ web\n  @ -f -v web db             Even if they run, and with their anonymous volumes",
 		DisableFlagsInUseLine: true,
-		Args:                  minArgs(1, statusError),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all {
+				return exactArgs(0)(cmd, args)
+			}
+			return minArgs(1, statusError)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if all {
+				var err error
+				if args, err = e.allContainers(cmd.Context()); err != nil {
+					return err
+				}
+			}
 			o := run.RemoveOptions{Force: force, Volumes: volumes}
 			err := e.eachContainer(cmd.Context(), args, ignore || force, func(c *run.Container) error { return c.Remove(cmd.Context(), o) })
 			return errors.Join(err, e.sweepNetworks(cmd.Context()))
 		},
 	}
 	fs := cmd.Flags()
+	fs.BoolVarP(&all, "all", "a", false, "Remove all containers")
 	fs.BoolVarP(&force, "force", "f", false, "Kill those that run; no error if there is none")
 	fs.BoolVarP(&volumes, "volumes", "v", false, "Remove their anonymous volumes too")
 	fs.BoolVarP(&ignore, "ignore", "i", false, "No error if there is none")
 	e.commonFlags(cmd)
 	return cmd
+}
+
+// allContainers lists the IDs of all containers.
+func (e *Env) allContainers(ctx context.Context) ([]string, error) {
+	cs, err := e.containers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := cs.List()
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, c := range list {
+		ids = append(ids, c.ID())
+	}
+	return ids, nil
 }
 
 // newRename makes the rename command.
