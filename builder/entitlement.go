@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -54,10 +55,11 @@ func isPath(device string) bool { return strings.HasPrefix(device, "/") }
 
 // addDevices gives the step the devices that it names by path. Other names are
 // those of the Container Device Interface, of which no registry is read: such
-// a device is not there, and like any that isn't only missed when required.
-func (m *mounts) addDevices(devices []dockerfile.Device) error {
+// a device is not there, and like any that isn't only missed when required. log
+// takes a line for one that the step does without.
+func (m *mounts) addDevices(devices []dockerfile.Device, log io.Writer) error {
 	for _, d := range devices {
-		err := fmt.Errorf("device %s: CDI names are not known here, use a path such as /dev/fuse", d.Name)
+		err := fmt.Errorf("device %s: CDI names are not known here, use a path such as /dev/fuse with --allow device=/dev/fuse", d.Name)
 		if isPath(d.Name) {
 			_, err = os.Stat(d.Name)
 		}
@@ -68,6 +70,8 @@ func (m *mounts) addDevices(devices []dockerfile.Device) error {
 			return fmt.Errorf("required --device: %w", err)
 		case isPath(d.Name) && !errors.Is(err, os.ErrNotExist):
 			return fmt.Errorf("--device: %w", err)
+		default:
+			fmt.Fprintf(log, "the step runs without the device, which is not required: %v\n", err)
 		}
 	}
 	return nil

@@ -45,7 +45,7 @@ func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (_ dig
 		return "", err
 	}
 	defer view.Close()
-	m, err := w.mounts(ctx, view)
+	m, err := w.mounts(ctx, v, view)
 	defer func() { err = errors.Join(err, m.close()) }()
 	if err != nil {
 		return "", err
@@ -91,25 +91,25 @@ func (bd *build) execute(ctx context.Context, v *vertex, t run.Task) error {
 
 // mounts prepares what the step's --mount flags ask for, also when it returns an
 // error; the caller closes it.
-func (w *runWork) mounts(ctx context.Context, view *layers.View) (*mounts, error) {
+func (w *runWork) mounts(ctx context.Context, v *vertex, view *layers.View) (*mounts, error) {
 	m := &mounts{bd: w.bd, view: view, files: map[string]run.File{}}
 	if err := w.chown(ctx, view); err != nil {
 		return m, err
 	}
-	for _, v := range w.bd.o.Overlays {
-		sn, err := w.bd.b.Store.PrepareDir(ctx, v.Source)
+	for _, over := range w.bd.o.Overlays {
+		sn, err := w.bd.b.Store.PrepareDir(ctx, over.Source)
 		if err != nil {
-			return m, fmt.Errorf("volume %s: %w", v.Source, err)
+			return m, fmt.Errorf("volume %s: %w", over.Source, err)
 		}
 		m.release = append(m.release, sn.Remove)
-		m.trees = append(m.trees, run.Tree{Target: v.Target, Rootfs: sn.Rootfs(), Path: ".", Dir: true})
+		m.trees = append(m.trees, run.Tree{Target: over.Target, Rootfs: sn.Rootfs(), Path: ".", Dir: true})
 	}
 	for _, spec := range w.op.Mounts {
 		if err := m.add(ctx, spec); err != nil {
 			return m, err
 		}
 	}
-	if err := m.addDevices(w.op.Devices); err != nil {
+	if err := m.addDevices(w.op.Devices, logWriter{v, 2}); err != nil {
 		return m, err
 	}
 	for _, f := range w.op.Files {
