@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 )
@@ -43,41 +42,39 @@ type nameServer struct {
 	conns map[net.Conn]struct{} // nil once closed
 }
 
-// startNameServer starts to serve in the namespace ns. The caller closes the server.
-func startNameServer(ns *os.File, n *names, r *relay) (_ *nameServer, err error) {
+// newNameServer returns a name server that is to be opened, or closed.
+func newNameServer(n *names, r *relay) *nameServer {
 	s := &nameServer{names: n, relay: r, limit: make(chan struct{}, maxQueries), conns: map[net.Conn]struct{}{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("name server: %w", err), s.Close())
-		}
-	}()
-	if err := s.listen(ns, 0); err != nil {
-		return nil, err
+	return s
+}
+
+// open starts to serve in the network namespace of the calling thread.
+func (s *nameServer) open() error {
+	if err := s.listen(0); err != nil {
+		return fmt.Errorf("name server: %w", err)
 	}
-	err = redirect(ns, uint16(s.udp.LocalAddr().(*net.UDPAddr).Port), uint16(s.tcp.Addr().(*net.TCPAddr).Port))
+	err := redirect(uint16(s.udp.LocalAddr().(*net.UDPAddr).Port), uint16(s.tcp.Addr().(*net.TCPAddr).Port))
 	if err != nil { // no nft there: the container can do without that port itself
 		s.udp.Close()
 		s.tcp.Close()
-		if e := s.listen(ns, 53); e != nil {
-			return nil, errors.Join(err, e)
+		if e := s.listen(53); e != nil {
+			return fmt.Errorf("name server: %w", errors.Join(err, e))
 		}
 	}
 	s.wg.Go(s.serveUDP)
 	s.wg.Go(s.serveTCP)
-	return s, nil
+	return nil
 }
 
-// listen opens both sockets in namespace ns; port 0 means any.
-func (s *nameServer) listen(ns *os.File, port uint16) error {
+// listen opens both sockets; port 0 means any.
+func (s *nameServer) listen(port uint16) (err error) {
 	at := netip.AddrPortFrom(nameServerAddress, port)
-	return within(ns, func() (err error) {
-		if s.udp, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); err != nil {
-			return err
-		}
-		s.tcp, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
+	if s.udp, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); err != nil {
 		return err
-	})
+	}
+	s.tcp, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
+	return err
 }
 
 // Close stops serving and waits for what is under way.

@@ -19,9 +19,9 @@ type inside struct {
 	links *netlink.Handle
 }
 
-// newInside makes a network namespace with the loopback interface up. Interfaces
-// that are put there have no IPv6 unless they are given addresses.
-func newInside() (*inside, error) {
+// newInside makes a network namespace with the loopback interface up, and calls also
+// there. Interfaces that are put there have no IPv6 unless they are given addresses.
+func newInside(also func() error) (*inside, error) {
 	in := new(inside)
 	err := onThread(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -39,7 +39,10 @@ func newInside() (*inside, error) {
 			return err
 		}
 		lo := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: 1}}
-		return in.links.LinkSetUp(lo)
+		if err := in.links.LinkSetUp(lo); err != nil {
+			return err
+		}
+		return also()
 	})
 	if err != nil {
 		return nil, errors.Join(err, in.Close())

@@ -3,15 +3,15 @@ package network
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
-// redirect leads 127.0.0.11:53 of a container's namespace to the ports where its name
-// server really is, so that the container can have port 53 itself. In nft's language:
+// redirect leads 127.0.0.11:53 of the calling thread's network namespace to the ports
+// where a container's name server really is, so that the container can have port 53
+// itself. In nft's language:
 //
 //	table ip cooper {
 //		chain names {
@@ -24,11 +24,12 @@ import (
 //
 // No connection is tracked for that: tracking would cost every packet of the
 // container something.
-func redirect(ns *os.File, udp, tcp uint16) error {
-	conn, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
+func redirect(udp, tcp uint16) error {
+	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
+	defer conn.CloseLasting()
 	t := conn.AddTable(&nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4})
 	chain := conn.AddChain(&nftables.Chain{
 		Table: t, Name: "names", Type: nftables.ChainTypeFilter,

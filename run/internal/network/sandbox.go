@@ -75,10 +75,12 @@ func (s *Sandbox) setup(ctx context.Context) error {
 
 // makeInside makes the namespace with its name server.
 func (s *Sandbox) makeInside() (err error) {
-	if s.in, err = newInside(); err != nil || len(s.request.Attachments) == 0 {
-		return err
+	also := func() error { return nil }
+	if len(s.request.Attachments) > 0 {
+		s.names = newNameServer(&names{dir: s.dir, own: s.leased}, &relay{servers: upstream(&s.request)})
+		also = s.names.open
 	}
-	s.names, err = startNameServer(s.in.ns, &names{dir: s.dir, own: s.leased}, &relay{servers: upstream(&s.request)})
+	s.in, err = newInside(also)
 	return err
 }
 
