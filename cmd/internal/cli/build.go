@@ -89,6 +89,9 @@ func buildArgs(cmd *cobra.Command, args []string) error {
 
 func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.SortFlags = false
+	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		return pflag.NormalizedName(cmp.Or(flagAliases[name], name))
+	})
 	fs.StringVarP(&f.file, "file", "f", "", "Read the Dockerfile from `FILE`, a path or a URL; - is standard input (default PATH/Dockerfile)")
 	fs.StringVar(&f.ignoreFile, "ignorefile", "", "Read patterns of files to leave out of the context from `FILE` (default PATH/.dockerignore)")
 	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "Give the image a `NAME[:TAG]` (repeatable)")
@@ -267,6 +270,9 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 		return err
 	}
 	if err := f.outputFlags.apply(&o, terminal(e.Stdout)); err != nil {
+		return err
+	}
+	if err := f.compress(o.Outputs); err != nil {
 		return err
 	}
 	if o.Secrets, err = parseSecrets(f.secrets, e.LookupEnv); err != nil {

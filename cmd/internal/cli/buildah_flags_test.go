@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"cooper/builder"
@@ -49,6 +50,9 @@ func TestBuildahOptions(t *testing.T) {
 		{"sbom", []string{"--sbom"}, builder.Options{}, "--sbom=true is not supported"},
 		{"attestation", []string{"--attest=type=sbom"}, builder.Options{}, "no attestations are made"},
 		{"foreign cache", []string{"--cache-to=type=gha"}, builder.Options{}, "--cache-to is not supported"},
+		{"platform of parts", []string{"--arch=arm", "--variant=v7"}, builder.Options{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm", Variant: "v7"}}}, ""},
+		{"platform twice", []string{"--arch=arm", "--platform=linux/amd64"}, builder.Options{}, "exclude --platform"},
+		{"other names", []string{"--net=none", "--dns-opt=a", "--debug", "--disable-compression=false"}, builder.Options{Network: "none", Container: run.Config{DNSOptions: []string{"a"}}}, ""},
 		{"proxies", []string{"--http-proxy", "--build-arg=NO_PROXY=given"}, builder.Options{BuildArgs: map[string]string{"NO_PROXY": "given", "https_proxy": "http://proxy:1"}}, ""},
 		{"variable without name", []string{"--env==x"}, builder.Options{}, "want NAME[=VALUE]"},
 		{"negative jobs", []string{"--jobs=-1"}, builder.Options{}, "invalid --jobs -1"},

@@ -103,6 +103,7 @@ PATH is the directory with the files to build from. To name the Dockerfile: buil
 		{"URL with password", NewBuild, []string{"-q", "https://me:secret@example.com/x.git?ref=a&ref=b"}, 1, "ERROR: failed to load the build context: https://me:xxxxx@example.com/x.git?ref=a&ref=b: query \"ref\" has multiple values\n"},
 		{"URL that is an option", NewBuild, []string{"-q", "ssh://-oProxyCommand=x/y.git"}, 1, "ERROR: failed to load the build context: invalid git URL \"ssh://-oProxyCommand=x/y.git\"\n"},
 		{"bad tag", NewBuild, []string{"-t", "UPPER", "sub"}, 1, "ERROR: invalid tag \"UPPER\": repository must be lower case\n"},
+		{"bad compression", NewBuild, []string{"--compression-format=lzma", "sub"}, 1, "ERROR: unsupported compression \"lzma\": want gzip, zstd or uncompressed\n"},
 		{"bad progress", NewBuild, []string{"--progress=x", "sub"}, 1, "ERROR: invalid progress type \"x\": want auto, plain, tty, quiet or rawjson\n"},
 		{"run without image", NewRun, nil, 125, `run: requires at least 1 argument
 

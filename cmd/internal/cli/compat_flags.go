@@ -2,13 +2,17 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
 	"cooper/builder"
+	"cooper/builder/output"
 )
 
 // compatFlags are flags of other builders that scripts give. Some ask for what is
@@ -18,6 +22,10 @@ type compatFlags struct {
 	builderName, provenance, sbom string
 	attest, cacheFrom, cacheTo    []string
 	httpProxy                     bool
+	os, arch, variant             string
+	compression                   string
+	compressionLevel              int
+	forceCompression              bool
 }
 
 func (f *compatFlags) declare(fs *pflag.FlagSet) {
@@ -28,10 +36,22 @@ func (f *compatFlags) declare(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.cacheFrom, "cache-from", nil, "Refused: the cache is in the store")
 	fs.StringArrayVar(&f.cacheTo, "cache-to", nil, "Refused: the cache is in the store")
 	fs.BoolVar(&f.httpProxy, "http-proxy", false, "Set the proxy arguments as in the environment")
+	fs.StringVar(&f.os, "os", "", "Build for operating system `OS`")
+	fs.StringVar(&f.arch, "arch", "", "Build for architecture `ARCH`")
+	fs.StringVar(&f.variant, "variant", "", "Build for `VARIANT` of the architecture")
+	fs.StringVar(&f.compression, "compression-format", "", "Compress layers that leave by `FORMAT` gzip, zstd or uncompressed")
+	fs.IntVar(&f.compressionLevel, "compression-level", -1, "Compress them at `LEVEL`")
+	fs.BoolVar(&f.forceCompression, "force-compression", false, "Compress also those that the registry has otherwise")
+	for name, short := range map[string]string{"debug": "D", "disable-compression": "", "unsetannotation": ""} {
+		fs.StringP(name, short, "", "Without effect")
+		fs.Lookup(name).NoOptDefVal = "true"
+		fs.Lookup(name).Hidden = true
+	}
 	for _, name := range []string{"provenance", "sbom"} {
 		fs.Lookup(name).NoOptDefVal = "true"
 	}
-	for _, name := range []string{"builder", "provenance", "sbom", "attest", "cache-from", "cache-to", "http-proxy"} {
+	for _, name := range []string{"builder", "provenance", "sbom", "attest", "cache-from", "cache-to", "http-proxy",
+		"os", "arch", "variant", "compression-format", "compression-level", "force-compression"} {
 		fs.Lookup(name).Hidden = true
 	}
 }
@@ -55,6 +75,45 @@ func (f *compatFlags) apply(o *builder.Options, lookupEnv func(string) (string, 
 	}
 	if f.httpProxy {
 		o.BuildArgs = withProxies(o.BuildArgs, lookupEnv)
+	}
+	return f.platform(o)
+}
+
+// platform makes one of buildah's --os, --arch and --variant.
+func (f *compatFlags) platform(o *builder.Options) error {
+	if f.os+f.arch+f.variant == "" {
+		return nil
+	}
+	if len(o.Platforms) > 0 || o.AllPlatforms {
+		return errors.New("--os, --arch and --variant exclude --platform and --all-platforms")
+	}
+	p := platforms.DefaultSpec()
+	if f.arch != "" && f.arch != p.Architecture {
+		p.Variant = ""
+	}
+	p.OS, p.Architecture, p.Variant = cmp.Or(f.os, p.OS), cmp.Or(f.arch, p.Architecture), cmp.Or(f.variant, p.Variant)
+	o.Platforms = []ocispec.Platform{platforms.Normalize(p)}
+	return nil
+}
+
+// compress gives the outputs that don't say themselves how they are compressed
+// what the flags say.
+func (f *compatFlags) compress(outputs []output.Output) error {
+	if err := checkCompression(output.Output{Compression: f.compression}); err != nil {
+		return err
+	}
+	for i := range outputs {
+		out := &outputs[i]
+		if out.Compression == "" {
+			out.Compression = f.compression
+		}
+		if out.CompressionLevel == nil && f.compressionLevel >= 0 {
+			out.CompressionLevel = &f.compressionLevel
+		}
+		out.ForceCompression = out.ForceCompression || f.forceCompression
+		if err := checkCompression(*out); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -46,8 +46,8 @@ type startFlags struct {
 	sdnotify    notifyFlag
 }
 
-// flagAliases are docker's other names of flags.
-var flagAliases = map[string]string{"net": "network", "net-alias": "network-alias", "dns-opt": "dns-option"}
+// flagAliases are other names that docker and buildah have for flags.
+var flagAliases = map[string]string{"net": "network", "net-alias": "network-alias", "dns-opt": "dns-option", "raw-iidfile": "iidfile-raw"}
 
 // declare declares what run and create have; once they are parsed, noteGiven is
 // to be called.
