@@ -129,6 +129,9 @@ func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err err
 			return nil, err
 		}
 	}
+	if !c.opts.Foreground {
+		spawn.Keep()
+	}
 	process, err := spawn.Start(spawn.DefaultDir())
 	if err != nil {
 		s.close()

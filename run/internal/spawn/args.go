@@ -25,3 +25,15 @@ func runsContainer(args []string) bool {
 	}
 	return true
 }
+
+// detaches reports whether args, of run, may ask for a container that outlives the
+// command. Flags' values are not told from flags: a mistake costs a moment.
+func detaches(args []string) bool {
+	for _, a := range args[1:] {
+		long := strings.HasPrefix(a, "--")
+		if a == "--detach" || !long && strings.HasPrefix(a, "-") && strings.Contains(a, "d") {
+			return true
+		}
+	}
+	return false
+}

@@ -25,3 +25,17 @@ func TestRunsContainer(t *testing.T) {
 		}
 	}
 }
+
+func TestDetaches(t *testing.T) {
+	for line, want := range map[string]bool{
+		"run -d app":             true,
+		"cooper run --rm -itd a": true,
+		"run --detach app":       true,
+		"run --rm --read-only a": false,
+		"run -it app":            false,
+	} {
+		if got := detaches(strings.Fields(line)); got != want {
+			t.Errorf("detaches(%q) = %v, want %v", line, got, want)
+		}
+	}
+}

@@ -16,6 +16,9 @@ func init() {
 	if !runsContainer(os.Args) {
 		return
 	}
+	if detaches(os.Args) {
+		Keep()
+	}
 	var p *Process
 	var done sync.WaitGroup
 	done.Go(func() { p, _ = start(DefaultDir()) })

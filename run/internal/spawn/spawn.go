@@ -32,9 +32,9 @@ const (
 // Program is the runner's program in a sealed file in memory, made once per
 // process: nobody can change what runs in containers' first processes
 // (CVE-2019-5736), and libcontainer, which looks for these seals, does not copy it
-// again for each container. A monitor that lives has one already: see Share.
+// again for each container. A monitor that lives has one already: see Keep.
 var Program = sync.OnceValues(func() (*os.File, error) {
-	if f := shared(embedded()); f != nil {
+	if f := sharedProgram(embedded()); f != nil {
 		return f, nil
 	}
 	return InMemory("cooper-runner", openProgram)
