@@ -133,7 +133,7 @@ func (cs *Containers) Create(ctx context.Context, o ContainerOptions) (_ *Contai
 // complete makes the volumes that the container is to have, and then the
 // container itself by writing its options. No volume is removed between.
 func (c *Container) complete(ctx context.Context) error {
-	write := func() error { return writeJSON(filepath.Join(c.dir, optionsFile), &c.opts) }
+	write := func() error { return c.writeOptions(&c.opts) }
 	if len(c.opts.Mounts) == 0 {
 		return write()
 	}
@@ -215,11 +215,26 @@ func (c *Container) reload() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s", ErrNoContainer, c.id)
 	}
+	if errors.Is(err, errDamaged) {
+		// The machine crashed before they were on disk. One such container
+		// does not hide the others, and it can be removed.
+		o, err = ContainerOptions{ID: c.id, Name: c.id[:12], Labels: map[string]string{"damaged": err.Error()}}, nil
+	}
 	if err != nil {
 		return fmt.Errorf("options of container %s: %w", c.id, err)
 	}
 	c.opts = o
 	return nil
+}
+
+// writeOptions writes the options. A container that is not removed at its end is to
+// be there after a crash too.
+func (c *Container) writeOptions(o *ContainerOptions) error {
+	path := filepath.Join(c.dir, optionsFile)
+	if o.AutoRemove {
+		return writeJSON(path, o)
+	}
+	return writeDurable(path, o)
 }
 
 // ids lists the directories of containers, whether finished or not.
@@ -397,7 +412,7 @@ func (c *Container) Edit(change func(*ContainerOptions) error) error {
 	if err := change(&o); err != nil {
 		return err
 	}
-	if err := writeJSON(filepath.Join(c.dir, optionsFile), &o); err != nil {
+	if err := c.writeOptions(&o); err != nil {
 		return c.fail("edit", err)
 	}
 	c.opts = o

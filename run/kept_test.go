@@ -152,3 +152,36 @@ func TestSweep(t *testing.T) {
 	}
 	create(t, cs, img, ContainerOptions{Name: "web"})
 }
+
+// TestDamaged has a container whose files were lost in a crash in the list, and
+// removes it.
+func TestDamaged(t *testing.T) {
+	cs, img := keptStore(t)
+	create(t, cs, img, ContainerOptions{Name: "good"})
+	bad := create(t, cs, img, ContainerOptions{Name: "bad"})
+	for _, name := range []string{"options.json", "state.json"} {
+		if err := os.Truncate(bad.Dir()+"/"+name, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, states, err := cs.ListStates()
+	if err != nil || len(list) != 2 {
+		t.Fatalf("ListStates() = %v, %v, want both", list, err)
+	}
+	for i, c := range list {
+		if c.ID() == bad.ID() && (states[i].Status != StatusExited || states[i].Error == "") {
+			t.Errorf("state of the damaged container: %+v", states[i])
+		}
+	}
+	c, err := cs.Find(bad.ID()[:12])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Remove(t.Context(), RemoveOptions{}); err != nil {
+		t.Errorf("Remove = %v", err)
+	}
+	if _, err := bad.Layer(); !errors.Is(err, layers.ErrNotFound) {
+		t.Errorf("Layer() after Remove = %v, want ErrNotFound", err)
+	}
+	create(t, cs, img, ContainerOptions{Name: "bad"})
+}

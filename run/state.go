@@ -29,6 +29,9 @@ const (
 	exitRebooted = 255
 )
 
+// errDamaged says that a file is not what was written.
+var errDamaged = errors.New("damaged file")
+
 // errLocked says that a container's monitor lives, or that a command is at work
 // on it.
 var errLocked = errors.New("the container is in use")
@@ -51,10 +54,12 @@ func (c *Container) State() (State, error) {
 // readState returns what state.json says.
 func (c *Container) readState() (State, error) {
 	var st State
-	if err := readJSON(filepath.Join(c.dir, stateFile), &st); err != nil {
-		return st, c.fail("state", err)
+	err := readJSON(filepath.Join(c.dir, stateFile), &st)
+	if errors.Is(err, errDamaged) {
+		// The machine crashed before it was on disk.
+		return State{Status: StatusExited, ExitCode: exitRebooted, Error: "its state was lost: " + err.Error()}, nil
 	}
-	return st, nil
+	return st, c.fail("state", err)
 }
 
 // writeState replaces state.json. Only who holds the lock may do so.
@@ -82,7 +87,7 @@ func readJSON(path string, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(text, v); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%w: %s: %w", errDamaged, path, err)
 	}
 	return nil
 }
@@ -126,14 +131,28 @@ func openFile(path string) (int, error) {
 }
 
 // writeJSON replaces the file at path in one step.
-func writeJSON(path string, v any) error {
+func writeJSON(path string, v any) error { return replaceFile(path, v, false) }
+
+// writeDurable is writeJSON for what is to outlive a crash of the machine from now
+// on.
+func writeDurable(path string, v any) error { return replaceFile(path, v, true) }
+
+func replaceFile(path string, v any, durable bool) error {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	part := path + "." + strconv.Itoa(os.Getpid())
-	if err := os.WriteFile(part, text, 0o600); err != nil {
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
 		return err
+	}
+	_, err = f.Write(text)
+	if err == nil && durable {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(part))
 	}
 	return os.Rename(part, path)
 }
