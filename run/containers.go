@@ -41,6 +41,10 @@ var ErrNameInUse = errors.New("the name is in use")
 // What happens to containers is in the journal events.log (see Events), and what
 // need not outlive a boot in RunRoot()/cooper/ and the first 16 digits of the ID.
 type Containers struct {
+	// Warn is called with what the user should know of a container that was
+	// started all the same; nil discards it.
+	Warn func(text string)
+
 	store  *layers.Store
 	dir    string
 	runDir string

@@ -39,6 +39,8 @@ type session struct {
 	terminal bool
 	streams  *Streams // nil connects none
 	direct   bool     // the process has the streams as its own
+	// warn is called with the monitor's warnings; it may be nil.
+	warn func(text string)
 
 	conn     *wire.Conn
 	process  *spawn.Process // the monitor, if we started it
@@ -127,9 +129,22 @@ func (s *session) open(conn *wire.Conn, process *spawn.Process) {
 				s.lost = err
 				return
 			}
+			if m.Kind == life.KindWarning {
+				s.warned(m)
+				continue
+			}
 			s.messages <- m
 		}
 	}()
+}
+
+// warned passes a warning on.
+func (s *session) warned(m *wire.Message) {
+	defer m.Close()
+	var text string
+	if m.Decode(&text) == nil && s.warn != nil {
+		s.warn(text)
+	}
 }
 
 // close leaves the process to itself, or, in the foreground, ends it.

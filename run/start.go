@@ -120,7 +120,7 @@ func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err err
 	defer listener.Close()
 	req.Dir, req.Lock, req.Listener = len(files), len(files)+1, len(files)+2
 	files = append(files, dir, lock, listener)
-	s := &session{name: c.opts.Name, terminal: c.opts.Config.Terminal, streams: streams}
+	s := &session{name: c.opts.Name, terminal: c.opts.Config.Terminal, streams: streams, warn: c.cs.Warn}
 	if s.uplink, err = holdUplink(req.Network); err != nil {
 		return nil, err
 	}

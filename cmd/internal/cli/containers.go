@@ -21,7 +21,12 @@ func (e *Env) containers(ctx context.Context) (*run.Containers, error) {
 	if err != nil {
 		return nil, err
 	}
-	return run.OpenContainers(store)
+	cs, err := run.OpenContainers(store)
+	if err != nil {
+		return nil, err
+	}
+	cs.Warn = func(text string) { fmt.Fprintf(e.Stderr, "WARNING: %s\n", text) }
+	return cs, nil
 }
 
 // eachContainer calls do for the named containers, in their order, and prints the

@@ -61,6 +61,8 @@ const (
 	// KindStdin hands over the container's standard input, or the other end
 	// of its terminal: no body, one file.
 	KindStdin
+	// KindWarning, to who starts the container, is for the user: a string.
+	KindWarning
 )
 
 // Done says how a request went; Error "" means well.

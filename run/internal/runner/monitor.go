@@ -329,6 +329,9 @@ func (m *monitor) setUpNetwork() error {
 	}
 	useNetwork(m.req, m.sandbox)
 	m.noteNetworks()
+	for _, text := range m.sandbox.Result().Warnings {
+		m.starter.Send(life.KindWarning, text)
+	}
 	return nil
 }
 
