@@ -19,6 +19,21 @@
 // by SIGKILL, the runner reads end-of-file, kills its containers, removes their
 // cgroups and exits, and its mounts go with its namespace.
 //
+// Containers are those that outlive a command:
+//
+//	cs, err := run.OpenContainers(store)
+//	c, err := cs.Create(ctx, run.ContainerOptions{Name: "web", ImageID: img.ID, Config: c})
+//	err = c.Start(ctx)
+//	st, err := c.Exec(ctx, run.ExecOptions{Args: []string{"true"}}, run.Streams{})
+//	err = c.Stop(ctx, run.StopOptions{})
+//
+// Each has a monitor as long as it runs, which is the same program as the runner
+// and has one container: it holds its streams, log and lock, checks its health,
+// starts it again as its policy says, and serves a control socket, by which every
+// other method of a running Container works. The state that it writes is believed
+// as long as the lock is held. Containers with Foreground set end with the process
+// that runs them and are otherwise the same.
+//
 // Inside the container the runner's last stage, a few hundred lines of C that run
 // before any Go runtime, installs the seccomp filter, drops privileges and
 // executes the user's program. The filter is compiled here, once per process.
