@@ -37,3 +37,13 @@ func detaches(args []string) bool {
 	}
 	return false
 }
+
+// notifies reports whether args have --sdnotify.
+func notifies(args []string) bool {
+	for _, a := range args[1:] {
+		if a == "--sdnotify" || strings.HasPrefix(a, "--sdnotify=") {
+			return true
+		}
+	}
+	return false
+}

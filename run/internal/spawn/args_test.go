@@ -39,3 +39,16 @@ func TestDetaches(t *testing.T) {
 		}
 	}
 }
+
+func TestNotifies(t *testing.T) {
+	for line, want := range map[string]bool{
+		"run -d --sdnotify=conmon app":     true,
+		"cooper start --sdnotify conmon a": true,
+		"run -d app":                       false,
+		"--sdnotify":                       false,
+	} {
+		if got := notifies(strings.Fields(line)); got != want {
+			t.Errorf("notifies(%q) = %v, want %v", line, got, want)
+		}
+	}
+}

@@ -136,6 +136,11 @@ func start(dir string) (*Process, error) {
 	p := &Process{Conn: conn, Cmd: cmd, Stderr: &bytes.Buffer{}}
 	cmd.Stderr = p.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS}
+	if os.Getenv("NOTIFY_SOCKET") != "" && notifies(os.Args) && os.Getpid() != 1 {
+		// systemd will be told that it is the service's main process, and
+		// believes in the end of its own children only.
+		cmd.SysProcAttr.Cloneflags |= unix.CLONE_PARENT
+	}
 	if err := cmd.Start(); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("start container runner: %w", err)
