@@ -3,6 +3,7 @@ package layers
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -12,15 +13,15 @@ import (
 var ErrNoOverlay = errors.New("the storage driver is not overlay")
 
 // OverLayer says how to mount the layer with this ID and all below it, in a way
-// that keeps what is written in dir, which is made anew and empty. It has to be
-// on a file system that overlayfs can write on, as those of Dir are. The error
-// wraps ErrNoOverlay where that can't be done.
-func (s *Store) OverLayer(id, dir string) (Rootfs, error) {
+// that keeps what is written in the directory to, which is made if it is missing.
+// It has to be on a file system that overlayfs can write on, as those of Dir are.
+// The error wraps ErrNoOverlay where that can't be done.
+func (s *Store) OverLayer(id, to string) (Rootfs, error) {
 	dirs, err := s.layerDirs(id)
 	if err != nil {
 		return Rootfs{}, err
 	}
-	return s.over(dirs, dir)
+	return s.over(dirs, to)
 }
 
 // OverDir is OverLayer for a directory of the host.
@@ -35,18 +36,21 @@ func (s *Store) over(lower []dir, to string) (Rootfs, error) {
 	if !s.overlay {
 		return Rootfs{}, fmt.Errorf("mount over %s: %w", lower[0].path, ErrNoOverlay)
 	}
-	if err := os.RemoveAll(to); err != nil {
+	r := Rootfs{Upper: filepath.Join(to, "upper"), Work: filepath.Join(to, "work"), Options: s.mountOptions()}
+	if err := os.RemoveAll(r.Work); err != nil { // a volatile overlay wants it new
 		return Rootfs{}, err
 	}
-	r := Rootfs{Upper: filepath.Join(to, "upper"), Work: filepath.Join(to, "work"), Options: s.mountOptions()}
 	for _, d := range lower {
 		r.Lower = append(r.Lower, d.path)
 	}
 	r.LowerFiles = make([]*os.File, len(lower))
-	for _, path := range []string{r.Upper, r.Work} {
-		if err := os.MkdirAll(path, 0o755); err != nil {
-			return Rootfs{}, err
-		}
+	if err := os.MkdirAll(r.Work, 0o700); err != nil {
+		return Rootfs{}, err
+	}
+	if err := os.Mkdir(r.Upper, 0o755); errors.Is(err, fs.ErrExist) {
+		return r, nil
+	} else if err != nil {
+		return Rootfs{}, err
 	}
 	root, err := s.describeRoot(lower[0])
 	if err != nil {

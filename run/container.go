@@ -98,7 +98,8 @@ type ContainerMount struct {
 	NoCopy bool
 	// Chown gives everything in Source to the container's user.
 	Chown bool
-	// Overlay keeps what the container writes out of Source.
+	// Overlay keeps what the container writes out of Source; it lives as long
+	// as the container.
 	Overlay bool
 	// Driver, DriverOptions and Labels are those of a volume to be made.
 	Driver        string
