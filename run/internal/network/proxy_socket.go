@@ -36,7 +36,7 @@ func newSockets(ns *os.File) (*sockets, error) {
 		return nil, nil
 	}
 	s := &sockets{
-		ready:    make(chan int, 32),
+		ready:    make(chan int, 8),
 		requests: make(chan socketRequest),
 		closed:   make(chan struct{}),
 		done:     make(chan struct{}),
