@@ -184,6 +184,13 @@ func (c *Container) Update(ctx context.Context, change func(*Config) error, rest
 		if err := change(&o.Config); err != nil {
 			return err
 		}
+		t, err := DetectTier()
+		if err != nil {
+			return err
+		}
+		if t.Cgroup == 0 && o.Config.limited() {
+			return errNoLimits
+		}
 		r, err := o.Config.resources()
 		u.Resources = r
 		return err

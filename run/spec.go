@@ -74,6 +74,10 @@ func (c *Config) Spec(v *layers.View, t Tier) (*specs.Spec, error) {
 	return s, err
 }
 
+// errNoLimits: limits were asked for where they cannot be set.
+var errNoLimits = errors.New("limits on memory, processors or processes need a writable cgroup, and there is none " +
+	"(rootless: ask for cgroup v2 delegation)")
+
 // check refuses what t cannot give.
 func (c *Config) check(t Tier) error {
 	if !t.Mounts {
@@ -95,8 +99,7 @@ func (c *Config) check(t Tier) error {
 		return fmt.Errorf("cgroup namespace %q is not known: want host or private", c.CgroupNS)
 	}
 	if t.Cgroup == 0 && c.limited() {
-		return errors.New("limits on memory, processors or processes need a writable cgroup, and there is none " +
-			"(rootless: ask for cgroup v2 delegation)")
+		return errNoLimits
 	}
 	return nil
 }
