@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -119,7 +120,9 @@ func (u *diskUse) rows() []map[string]string {
 	rows := []map[string]string{diskRow("Images", len(u.store.Images), active, u.store.ImagesSize, u.store.ImagesFree)}
 	var size, free int64
 	active = 0
+	foreign := maps.Clone(u.store.Containers) // podman's and buildah's
 	for _, c := range u.containers {
+		delete(foreign, c.options.ID)
 		size += c.size
 		if c.state.Alive() {
 			active++
@@ -127,7 +130,10 @@ func (u *diskUse) rows() []map[string]string {
 			free += c.size
 		}
 	}
-	rows = append(rows, diskRow("Containers", len(u.containers), active, size, free))
+	for _, s := range foreign {
+		size += s
+	}
+	rows = append(rows, diskRow("Containers", len(u.containers)+len(foreign), active+len(foreign), size, free))
 	size, free, active = 0, 0, 0
 	for _, v := range u.volumes {
 		size += v.size
