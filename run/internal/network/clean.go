@@ -24,7 +24,7 @@ func Linger(ctx context.Context, directory string) error {
 		return nil
 	}
 	f, err := lockedFile(filepath.Join(directory, "linger"), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
@@ -110,6 +110,10 @@ func (d runDir) sweep() error {
 	errs := []error{g.sweep(leases)}
 	if len(leases) == 0 {
 		errs = append(errs, g.table.remove(), remove(d.machineFile()), remove(d.defaultFile()))
+		if _, err := d.reserved(); err != nil {
+			errs = append(errs, err)
+		}
+		d.remove()
 	}
 	return errors.Join(errs...)
 }

@@ -67,14 +67,46 @@ func (d runDir) lockFile(id string) string {
 // lock takes the directory's lock, making the directory first. Closing the file
 // releases it.
 func (d runDir) lock() (*os.File, error) {
-	if err := os.MkdirAll(d.leases(), 0o700); err != nil {
-		return nil, fmt.Errorf("directory for network leases: %w", err)
+	path := filepath.Join(string(d), "lock")
+	for {
+		if err := os.MkdirAll(d.leases(), 0o700); err != nil {
+			return nil, fmt.Errorf("directory for network leases: %w", err)
+		}
+		f, err := lockedFile(path, unix.LOCK_EX)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed just now, see remove
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock network leases: %w", err)
+		}
+		if isAt(f, path) {
+			return f, nil
+		}
+		f.Close()
 	}
-	f, err := lockedFile(filepath.Join(string(d), "lock"), unix.LOCK_EX)
+}
+
+// isAt reports whether f is the file at path: it may have been removed before it was
+// locked.
+func isAt(f *os.File, path string) bool {
+	a, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("lock network leases: %w", err)
+		return false
 	}
-	return f, nil
+	b, err := os.Stat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+// remove removes the directory, if it keeps nothing any more. Its lock is held.
+func (d runDir) remove() {
+	for _, dir := range []string{d.subnets(), d.leases()} {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
+	for _, name := range []string{"linger", "lock", ""} {
+		_ = os.Remove(filepath.Join(string(d), name)) // next time then
+	}
 }
 
 // lockedFile opens or makes a file and takes its lock in the way how.

@@ -143,6 +143,9 @@ func (s *Sandbox) join(g *ground, a Attachment) (bridge, error) {
 	if err := s.keep(&l); err != nil {
 		return nil, err
 	}
+	if err := s.dir.keepDefault(&p.Network); err != nil {
+		return nil, err
+	}
 	b, warnings, err := g.prepare(&p.Network, append(others, &l))
 	s.warnings = append(s.warnings, warnings...)
 	return b, err

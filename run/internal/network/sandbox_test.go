@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -92,6 +94,9 @@ func runDirectory(t *testing.T) string {
 	t.Cleanup(func() {
 		must(t, Clean(dir, "nobody"))
 		checkNothingLeft(t)
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the run directory is left: %v", err)
+		}
 	})
 	return dir
 }

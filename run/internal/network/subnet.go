@@ -41,20 +41,10 @@ var (
 const poolBits = 24
 
 // Default returns the default network. Its subnet is one that the machine has no
-// route to when it is first used; it is chosen again when the last container has
-// gone.
+// route to; it is kept from the first container to the last.
 func Default(directory string) (Network, error) {
 	d := runDir(directory)
 	n := Network{Name: DefaultName, ID: BuiltInID(DefaultName), Driver: "bridge", Bridge: defaultBridge}
-	if b, err := os.ReadFile(d.defaultFile()); err == nil && json.Unmarshal(b, &n.Subnet) == nil {
-		n.Gateway = offset(n.Subnet, 1)
-		return n, nil
-	}
-	lock, err := d.lock()
-	if err != nil {
-		return n, err
-	}
-	defer lock.Close()
 	if b, err := os.ReadFile(d.defaultFile()); err == nil && json.Unmarshal(b, &n.Subnet) == nil {
 		n.Gateway = offset(n.Subnet, 1)
 		return n, nil
@@ -66,10 +56,21 @@ func Default(directory string) (Network, error) {
 	for _, p := range defaultPools {
 		if !overlaps(p, taken) {
 			n.Subnet, n.Gateway = p, offset(p, 1)
-			return n, writeJSON(d.defaultFile(), p)
+			return n, nil
 		}
 	}
 	return n, errors.New("no subnet is free for the default network: make one with network create --subnet and use that")
+}
+
+// keepDefault keeps the subnet of n, if that is the default network.
+func (d runDir) keepDefault(n *Network) error {
+	if n.ID != BuiltInID(DefaultName) {
+		return nil
+	}
+	if _, err := os.Stat(d.defaultFile()); err == nil {
+		return nil
+	}
+	return writeJSON(d.defaultFile(), n.Subnet)
 }
 
 // BuiltInID is the ID of a network that is there without having been made.
@@ -179,8 +180,7 @@ func (d runDir) reserved() ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// taken returns all subnets that a new network must not overlap with. The
-// directory's lock is held.
+// taken returns all subnets that a new network must not overlap with.
 func (d runDir) taken() ([]netip.Prefix, error) {
 	all, err := d.reserved()
 	if err != nil {
