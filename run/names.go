@@ -17,14 +17,17 @@ import (
 // nameTries is how many generated names are tried before a number is added.
 const nameTries = 5
 
-// validName checks a container's name by docker's rule.
-func validName(name string) error {
-	rest := name
-	if name != "" {
-		rest = name[1:]
-	}
+// IsName reports whether docker takes s as the name of a container, a volume or a
+// network: letters, digits and any of _.-, at least two, the first a letter or
+// digit.
+func IsName(s string) bool {
 	const first = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-	if len(name) < 2 || len(name) > 255 || !strings.Contains(first, name[:1]) || strings.Trim(rest, first+"_.-") != "" {
+	return len(s) > 1 && len(s) <= 255 && strings.Contains(first, s[:1]) && strings.Trim(s[1:], first+"_.-") == ""
+}
+
+// validName checks a container's name.
+func validName(name string) error {
+	if !IsName(name) {
 		return fmt.Errorf("invalid container name %q: letters, digits and any of _.- are allowed, at least two, the first a letter or digit", name)
 	}
 	return nil

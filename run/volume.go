@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -53,11 +52,9 @@ type VolumeOptions struct {
 // anonymousLabel marks anonymous volumes, as docker does.
 const anonymousLabel = "com.docker.volume.anonymous"
 
-var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
-
-// CheckVolumeName refuses what docker refuses as a volume's name.
+// CheckVolumeName refuses what docker refuses as a volume's name, see IsName.
 func CheckVolumeName(name string) error {
-	if !volumeName.MatchString(name) {
+	if !IsName(name) {
 		return fmt.Errorf("%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed", name)
 	}
 	return nil

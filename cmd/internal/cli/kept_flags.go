@@ -71,7 +71,7 @@ func (f *keptFlags) apply(o *run.ContainerOptions) error {
 }
 
 func (f *keptFlags) names(o *run.ContainerOptions) error {
-	if f.name != "" && !validName(f.name) {
+	if f.name != "" && !run.IsName(f.name) {
 		return fmt.Errorf("invalid container name %q: want letters, digits, _, . and -, the first a letter or digit", f.name)
 	}
 	if f.replace && f.name == "" {
@@ -82,17 +82,6 @@ func (f *keptFlags) names(o *run.ContainerOptions) error {
 	}
 	o.Name, o.AutoRemove = f.name, f.remove
 	return nil
-}
-
-// validName reports whether docker would take name for a container.
-func validName(name string) bool {
-	for i, c := range []byte(name) {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && (i == 0 || !strings.ContainsRune("_.-", rune(c))) {
-			return false
-		}
-	}
-	return len(name) > 1
 }
 
 // written are labels, annotations and files.

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -135,24 +135,31 @@ func isAccess(s string) bool {
 	return seen != ""
 }
 
-var deviceRule = regexp.MustCompile(`^([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})$`)
-
-// parseDeviceRule reads a value of --device-cgroup-rule.
+// parseDeviceRule reads a value of --device-cgroup-rule: "TYPE MAJOR:MINOR ACCESS".
 func parseDeviceRule(s string) (specs.LinuxDeviceCgroup, error) {
-	m := deviceRule.FindStringSubmatch(s)
-	if m == nil {
-		return specs.LinuxDeviceCgroup{}, fmt.Errorf("invalid device cgroup format '%s'", s)
+	bad := fmt.Errorf("invalid device cgroup format '%s'", s)
+	fields := strings.Split(s, " ")
+	if len(fields) != 3 || !slices.Contains([]string{"a", "b", "c"}, fields[0]) || !isAccess(fields[2]) {
+		return specs.LinuxDeviceCgroup{}, bad
 	}
-	rule := specs.LinuxDeviceCgroup{Allow: true, Type: m[1], Access: m[4]}
-	for i, to := range []**int64{&rule.Major, &rule.Minor} {
-		if m[2+i] == "*" {
+	rule := specs.LinuxDeviceCgroup{Allow: true, Type: fields[0], Access: fields[2]}
+	major, minor, found := strings.Cut(fields[1], ":")
+	if !found {
+		return rule, bad
+	}
+	for _, number := range []struct {
+		text string
+		to   **int64
+	}{{major, &rule.Major}, {minor, &rule.Minor}} {
+		if number.text == "*" {
 			continue
 		}
-		n, err := strconv.ParseInt(m[2+i], 10, 64)
+		n, err := strconv.ParseUint(number.text, 10, 32)
 		if err != nil {
-			return rule, fmt.Errorf("invalid device cgroup format '%s'", s)
+			return rule, bad
 		}
-		*to = &n
+		signed := int64(n)
+		*number.to = &signed
 	}
 	return rule, nil
 }

@@ -145,7 +145,7 @@ func parseNetwork(s string) (run.NetworkAttachment, error) {
 	case "default", "private":
 		a.Network = defaultNetwork
 	}
-	if !validName(a.Network) {
+	if !run.IsName(a.Network) {
 		return fail("%q is no name of a network, and no mode: bridge, host, none, container:NAME", a.Network)
 	}
 	return a, nil

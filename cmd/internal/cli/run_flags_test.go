@@ -202,7 +202,7 @@ func TestRunErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		args string // separated by spaces
+		args string // separated by spaces, with _ for a space in one
 		fail string
 	}{
 		{"--entrypoint=", "no command specified"},
@@ -258,6 +258,10 @@ func TestRunErrors(t *testing.T) {
 		{"--device /dev/null:/dev/x:q", "bad mode specified: q"},
 		{"--device null", "null is not an absolute path"},
 		{"--device-cgroup-rule x", "invalid device cgroup format 'x'"},
+		{"--device-cgroup-rule x_1:2_r", "invalid device cgroup format"},
+		{"--device-cgroup-rule c_1_r", "invalid device cgroup format"},
+		{"--device-cgroup-rule c_1:-2_r", "invalid device cgroup format"},
+		{"--device-cgroup-rule c_1:2_rx", "invalid device cgroup format"},
 		{"--security-opt mask=x", `"x" is not an absolute path`},
 		{"--sysctl x", `invalid --sysctl "x"`},
 		{"-v /a:/x --tmpfs /x", "duplicate mount point: /x"},
@@ -292,7 +296,11 @@ func TestRunErrors(t *testing.T) {
 		{"--expose 90-80", "invalid range format for --expose: 90-80"},
 		{"-p 80:80 -p 80:81", "bind for 0.0.0.0:80 failed: port is already allocated"},
 	} {
-		if _, _, err := runOptions(t, strings.Fields(c.args), nil); !failsWith(err, c.fail) {
+		args := strings.Fields(c.args)
+		for i, a := range args {
+			args[i] = strings.ReplaceAll(a, "_", " ")
+		}
+		if _, _, err := runOptions(t, args, nil); !failsWith(err, c.fail) {
 			t.Errorf("options(%s) fails with %v, want %q", c.args, err, c.fail)
 		}
 	}
