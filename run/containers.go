@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cooper/layers"
+	"cooper/run/internal/life"
 )
 
 // ErrNoContainer is wrapped by the error of a lookup of a container that does not
@@ -102,10 +103,7 @@ func (cs *Containers) Create(ctx context.Context, o ContainerOptions) (_ *Contai
 		o.Created = time.Now()
 	}
 	c := cs.container(o.ID)
-	if err := os.Mkdir(c.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create container: %w", err)
-	}
-	lock, err := c.lock()
+	lock, err := c.makeDir()
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
@@ -134,6 +132,54 @@ func (cs *Containers) Create(ctx context.Context, o ContainerOptions) (_ *Contai
 	return c, nil
 }
 
+// Beginnings of the names of directories that are not yet or no longer a
+// container's.
+const (
+	newDir = ".new-"
+	oldDir = ".old-"
+)
+
+// newDirAge is how long a directory may be new: what is older was left behind.
+const newDirAge = time.Minute
+
+// makeDir makes the container's directory, locked from the first moment that others
+// see it.
+func (c *Container) makeDir() (_ *os.File, err error) {
+	aside := filepath.Join(c.cs.dir, newDir+c.id)
+	if err := os.Mkdir(aside, 0o700); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(aside))
+		}
+	}()
+	lock, err := os.OpenFile(filepath.Join(aside, life.LockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if err == nil {
+		err = os.Rename(aside, c.dir)
+	}
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return lock, nil
+}
+
+// removeDir removes the container's directory, which others see to the end or not at
+// all.
+func (c *Container) removeDir() error {
+	aside := filepath.Join(c.cs.dir, oldDir+c.id)
+	err := os.Rename(c.dir, aside)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(aside)
+}
+
 // complete makes the volumes that the container is to have, and then the
 // container itself by writing its options. No volume is removed between.
 func (c *Container) complete(ctx context.Context) error {
@@ -151,7 +197,7 @@ func (c *Container) complete(ctx context.Context) error {
 
 // discard takes back what Create did.
 func (c *Container) discard() error {
-	return errors.Join(c.removeLayer(), c.removeVolumes(), c.cs.release(c.opts.Name, c.id), os.RemoveAll(c.dir))
+	return errors.Join(c.removeLayer(), c.removeVolumes(), c.cs.release(c.opts.Name, c.id), c.removeDir())
 }
 
 func validID(id string) bool {
@@ -241,7 +287,8 @@ func (c *Container) writeOptions(o *ContainerOptions) error {
 	return writeDurable(path, o)
 }
 
-// ids lists the directories of containers, whether finished or not.
+// ids lists the directories of containers, whether finished or not, and removes those
+// that killed processes have left half made or half removed.
 func (cs *Containers) ids() ([]string, error) {
 	entries, err := os.ReadDir(cs.dir)
 	if err != nil {
@@ -249,11 +296,18 @@ func (cs *Containers) ids() ([]string, error) {
 	}
 	var ids []string
 	for _, e := range entries {
-		if validID(e.Name()) {
-			ids = append(ids, e.Name())
+		switch name := e.Name(); {
+		case validID(name):
+			ids = append(ids, name)
+		case strings.HasPrefix(name, oldDir):
+			err = errors.Join(err, os.RemoveAll(filepath.Join(cs.dir, name)))
+		case strings.HasPrefix(name, newDir):
+			if made, statErr := e.Info(); statErr == nil && time.Since(made.ModTime()) > newDirAge {
+				err = errors.Join(err, os.RemoveAll(filepath.Join(cs.dir, name)))
+			}
 		}
 	}
-	return ids, nil
+	return ids, err
 }
 
 // List returns all containers, the newest first. What killed processes have left
@@ -307,10 +361,12 @@ func (cs *Containers) ListStates() ([]*Container, []State, error) {
 func (cs *Containers) sweep(id string) error {
 	c := cs.container(id)
 	lock, err := c.lock()
-	if errors.Is(err, errLocked) || errors.Is(err, ErrNoContainer) {
+	switch {
+	case errors.Is(err, errLocked), errors.Is(err, ErrNoContainer):
 		return nil
-	}
-	if err != nil {
+	case errors.Is(err, fs.ErrNotExist):
+		return c.removeDir() // not even a lock: it is none of ours
+	case err != nil:
 		return err
 	}
 	defer lock.Close()

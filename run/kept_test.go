@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"cooper/layers"
@@ -184,4 +185,46 @@ func TestDamaged(t *testing.T) {
 		t.Errorf("Layer() after Remove = %v, want ErrNotFound", err)
 	}
 	create(t, cs, img, ContainerOptions{Name: "bad"})
+}
+
+// TestCreateWhileListed lists containers all the time while others are made and
+// removed.
+func TestCreateWhileListed(t *testing.T) {
+	cs, img := keptStore(t)
+	var makers sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		makers.Go(func() {
+			for range 25 {
+				c, err := cs.Create(t.Context(), ContainerOptions{ImageID: img.ID, Rootfs: "/nowhere"})
+				if err == nil {
+					err = c.Remove(t.Context(), RemoveOptions{})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	var listers sync.WaitGroup
+	for range 2 {
+		listers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := cs.List(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	makers.Wait()
+	close(done)
+	listers.Wait()
+	if ids, err := cs.ids(); err != nil || len(ids) != 0 {
+		t.Errorf("left: %v, %v", ids, err)
+	}
 }

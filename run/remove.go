@@ -133,7 +133,7 @@ func (c *Container) erase(o RemoveOptions) error {
 	if err := c.cs.release(c.opts.Name, c.id); err != nil {
 		return c.fail("remove", err)
 	}
-	return c.fail("remove", os.RemoveAll(c.dir))
+	return c.fail("remove", c.removeDir())
 }
 
 func (c *Container) removeLayer() error {

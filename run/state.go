@@ -164,7 +164,7 @@ func replaceFile(path string, v any, durable bool) error {
 // It is a lock of the open file (F_OFD_SETLK), so that it goes with the file
 // through fork and over sockets, and that others can look without touching it.
 func (c *Container) lock() (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(c.dir, life.LockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(c.dir, life.LockFile), os.O_RDWR, 0)
 	if err != nil {
 		return nil, c.fail("lock", err)
 	}
