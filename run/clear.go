@@ -14,6 +14,7 @@ import (
 
 	"cooper/run/internal/life"
 	"cooper/run/internal/network"
+	"cooper/run/internal/spawn"
 )
 
 // clearTime bounds the wait for killed processes to be gone.
@@ -26,7 +27,7 @@ func (c *Container) clear(st *State) error {
 	for _, dir := range st.Cgroups {
 		errs = append(errs, removeCgroup(dir))
 	}
-	errs = append(errs, network.Clean(networkDir(), c.id), c.removeRunDir())
+	errs = append(errs, network.Clean(networkDir(), c.id, spawn.InUserNamespace()), c.removeRunDir())
 	if err := errors.Join(errs...); err != nil {
 		return c.fail("clear away what is left", err)
 	}

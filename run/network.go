@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cooper/run/internal/network"
+	"cooper/run/internal/spawn"
 )
 
 // Network is a network that containers can be on. Its Driver is "bridge"; those
@@ -293,7 +294,7 @@ func (cs *Containers) RemoveNetwork(name string) (Network, error) {
 		return n, fmt.Errorf("remove network %s: %w", n.Name, err)
 	}
 	cs.networkEvent("destroy", &n, "")
-	return n, network.Sweep(networkDir())
+	return n, cs.SweepNetworks()
 }
 
 // PruneNetworks removes the networks that no container is on or will be on, but for
@@ -327,7 +328,12 @@ func (cs *Containers) PruneNetworks(keep func(Network) bool) (removed []Network,
 
 // SweepNetworks removes at once what nobody uses of bridges and firewall rules. The
 // monitor of the last container would do that a moment later.
-func (cs *Containers) SweepNetworks() error { return network.Sweep(networkDir()) }
+func (cs *Containers) SweepNetworks() error {
+	if spawn.InUserNamespace() {
+		return nil // they end with the user's network process
+	}
+	return network.Sweep(networkDir())
+}
 
 // networkEvent records what happened to a network, to the container with that ID if
 // there is one.

@@ -18,12 +18,14 @@ const lingering = time.Second
 // monitor calls it last, after its container's end has been reported: to make and
 // remove a bridge takes longer than to start a container, and where one ends the
 // next often starts. One process does it for all, the others return at once.
-func Linger(ctx context.Context, directory string) error {
-	d := runDir(directory)
-	if !d.isMachine() {
+//
+// A user's bridges end with the user's network process: then this does nothing.
+func Linger(ctx context.Context, r *Request) error {
+	d := runDir(r.RunDir)
+	if r.Rootless {
 		return nil
 	}
-	f, err := lockedFile(filepath.Join(directory, "linger"), unix.LOCK_EX|unix.LOCK_NB)
+	f, err := lockedFile(filepath.Join(r.RunDir, "linger"), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -32,7 +34,7 @@ func Linger(ctx context.Context, directory string) error {
 	}
 	d.awaitSwept(ctx)
 	f.Close() // before looking: who ends from now on looks again
-	return Sweep(directory)
+	return Sweep(r.RunDir)
 }
 
 // awaitSwept returns after a while, or when somebody else has swept up.
@@ -46,7 +48,7 @@ func (d runDir) awaitSwept(ctx context.Context) {
 	}
 	f := os.NewFile(uintptr(fd), "inotify")
 	defer f.Close()
-	if _, err := unix.InotifyAddWatch(fd, d.machineFile(), unix.IN_DELETE_SELF); err != nil {
+	if _, err := unix.InotifyAddWatch(fd, d.leases(), unix.IN_DELETE_SELF); err != nil {
 		return // it is gone already
 	}
 	stop := context.AfterFunc(ctx, func() { f.SetReadDeadline(time.Unix(1, 0)) })
@@ -55,39 +57,25 @@ func (d runDir) awaitSwept(ctx context.Context) {
 	_, _ = f.Read(event[:]) // in whichever way it ends
 }
 
-// Clean removes what the container of that id has left after its monitor was killed,
-// and at once all that nobody uses any more. It is no error when nothing is there.
-func Clean(directory, id string) error {
-	if d := runDir(directory); !d.alive(id) {
-		return d.takeBack(id)
+// Clean removes what the container of that id has left after its monitor was killed:
+// the lease, and for root at once all that nobody uses any more. It is no error when
+// nothing is there.
+func Clean(directory, id string, rootless bool) error {
+	switch d := runDir(directory); {
+	case d.alive(id):
+		return nil
+	case rootless:
+		return d.forget(id)
 	}
-	return nil
+	return Sweep(directory)
 }
 
-// takeBack removes a dead container's lease. Where there can be more of it than
-// that, everything is swept.
-func (d runDir) takeBack(id string) error {
-	if d.isMachine() {
-		return d.sweep()
-	}
-	return d.forget(id)
-}
-
-// Sweep removes at once all that nobody uses any more.
+// Sweep removes at once all that nobody uses any more. It is for root.
 func Sweep(directory string) error {
-	if d := runDir(directory); d.isMachine() {
-		return d.sweep()
+	if _, err := os.Stat(directory); errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing has been used
 	}
-	return nil
-}
-
-// machineFile says that a directory's leases are of the machine's own namespace:
-// commands may clean that up. A user's bridges end with the user's network process.
-func (d runDir) machineFile() string { return filepath.Join(string(d), "machine") }
-
-func (d runDir) isMachine() bool {
-	_, err := os.Stat(d.machineFile())
-	return err == nil
+	return runDir(directory).sweep()
 }
 
 // sweep removes what nobody uses: leases of killed monitors, interfaces without a
@@ -109,7 +97,7 @@ func (d runDir) sweep() error {
 	}
 	errs := []error{g.sweep(leases)}
 	if len(leases) == 0 {
-		errs = append(errs, g.table.remove(), remove(d.machineFile()), remove(d.defaultFile()))
+		errs = append(errs, g.table.remove(), remove(d.defaultFile()))
 		if _, err := d.reserved(); err != nil {
 			errs = append(errs, err)
 		}

@@ -17,7 +17,6 @@ import (
 //
 //	lock                 held (flock) while leases, bridges or the nft table change
 //	default.json         the default network's subnet, while it is in use
-//	machine              there while leases are of the machine's own namespace
 //	linger               held by the process that will remove what is unused
 //	leases/ID.json       what the container of that id has: a lease
 //	leases/ID.lock       held as long as the process lives that answers for it
@@ -99,7 +98,7 @@ func isAt(f *os.File, path string) bool {
 
 // remove removes the directory, if it keeps nothing any more. Its lock is held.
 func (d runDir) remove() {
-	for _, dir := range []string{d.subnets(), d.leases()} {
+	for _, dir := range []string{d.leases(), d.subnets()} {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return
 		}

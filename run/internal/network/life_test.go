@@ -62,7 +62,7 @@ func TestLingerEndsWithASweep(t *testing.T) {
 	must(t, setup(t, request(dir, "a", testNetwork(1))).Close())
 	start := time.Now()
 	time.AfterFunc(50*time.Millisecond, func() { Sweep(dir) })
-	must(t, Linger(t.Context(), dir))
+	must(t, Linger(t.Context(), &Request{RunDir: dir}))
 	if d := time.Since(start); d > lingering*9/10 {
 		t.Errorf("it lingered for %v", d)
 	}
@@ -75,7 +75,7 @@ func TestLingerLeavesWhatIsUsed(t *testing.T) {
 	must(t, setup(t, request(dir, "a", testNetwork(1))).Close())
 	var wg sync.WaitGroup
 	for range 3 {
-		wg.Go(func() { must(t, Linger(t.Context(), dir)) })
+		wg.Go(func() { must(t, Linger(t.Context(), &Request{RunDir: dir})) })
 	}
 	b, c := setup(t, request(dir, "b", testNetwork(1))), setup(t, request(dir, "c", testNetwork(1)))
 	wg.Wait()
@@ -88,14 +88,14 @@ func TestKilledMonitorIsCleanedUp(t *testing.T) {
 	r := request(dir, "a", testNetwork(1), testNetwork(2))
 	r.Ports = []Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}, {HostPort: 8080, ContainerPort: 80, Protocol: "udp"}}
 	p := startMonitor(t, r)
-	must(t, Clean(dir, r.ID))
+	must(t, Clean(dir, r.ID, false))
 	if !runDir(dir).alive(r.ID) {
 		t.Fatal("a living monitor's lease was removed")
 	}
 	p.kill()
-	must(t, Clean(dir, r.ID))
+	must(t, Clean(dir, r.ID, false))
 	checkNothingLeft(t)
-	must(t, Clean(dir, r.ID))
+	must(t, Clean(dir, r.ID, false))
 }
 
 func TestKilledMonitorIsReplaced(t *testing.T) {

@@ -98,10 +98,7 @@ func (s *Sandbox) open() (g *ground, lock *os.File, err error) {
 	if lock, err = s.dir.lock(); err != nil {
 		return nil, nil, errors.Join(err, g.Close())
 	}
-	if s.out.Namespace() == nil {
-		err = os.WriteFile(s.dir.machineFile(), nil, 0o600)
-	}
-	if err == nil && s.own == nil {
+	if s.own == nil {
 		s.own, err = lockedFile(s.dir.lockFile(s.request.ID), unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if err != nil {

@@ -92,7 +92,7 @@ func runDirectory(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	t.Cleanup(func() {
-		must(t, Clean(dir, "nobody"))
+		must(t, Clean(dir, "nobody", false))
 		checkNothingLeft(t)
 		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("the run directory is left: %v", err)
@@ -269,6 +269,6 @@ func TestLinger(t *testing.T) {
 	dir := runDirectory(t)
 	s := setup(t, request(dir, "a", testNetwork(1)))
 	must(t, s.Close())
-	must(t, Linger(context.Background(), dir))
+	must(t, Linger(context.Background(), &Request{RunDir: dir}))
 	checkNothingLeft(t)
 }

@@ -360,5 +360,5 @@ func (m *monitor) leaveNetwork() {
 	}
 	m.dir.Close()
 	setTitle("cooper-sweep")
-	_ = network.Linger(context.Background(), m.req.Network.RunDir)
+	_ = network.Linger(context.Background(), m.req.Network)
 }
