@@ -22,7 +22,10 @@ func Start(runDir string) (*uplink.Hold, error) {
 	}
 	hold, err := uplink.Start(runDir, uplink.StartOptions{
 		Program: func() (*os.File, error) { return spawn.InMemory("cooper-network", openProgram) },
-		Started: layers.KeepUserNamespace,
+		Started: func(pid int) error {
+			leaveService(pid)
+			return layers.KeepUserNamespace(pid)
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w (with --network host or none a container does without)", err)
