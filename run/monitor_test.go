@@ -467,7 +467,16 @@ func TestForegroundEndsWithUs(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	began := make(chan int, 1)
 	go func() { <-began; cancel() }()
-	_, err = c.Run(ctx, Streams{OnStart: func(pid int) { began <- pid }})
+	var out string
+	_, err = c.Run(ctx, Streams{OnStart: func(pid int) {
+		go func() {
+			out, _, _ = execOutput(t, c, ExecOptions{Args: []string{"echo", "looked in"}})
+			began <- pid
+		}()
+	}})
+	if out != "looked in\n" {
+		t.Errorf("exec in a foreground container: %q", out)
+	}
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Run = %v", err)
 	}

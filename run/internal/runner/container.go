@@ -133,6 +133,11 @@ func (c *container) runMounted(end *wire.Event) (err error) {
 	if err != nil {
 		return err
 	}
+	unmount, err := c.addSharedMemory()
+	defer unmount()
+	if err != nil {
+		return err
+	}
 	if err := c.addFiles(); err != nil {
 		return err
 	}

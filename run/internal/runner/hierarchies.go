@@ -59,10 +59,14 @@ func isHierarchy(dir string) bool {
 	return st.Dev != parent.Dev && (fs.Type == unix.CGROUP_SUPER_MAGIC || fs.Type == unix.CGROUP2_SUPER_MAGIC)
 }
 
-// dropOnce drops what the first container does not need; a Runtime sends those that
-// need more to another runner.
-func (r *runner) dropOnce(req *wire.Run) {
+// unified is the version 2 hierarchy beside those of version 1. libcontainer looks
+// for it when it is initialised and insists on it for exec.
+const unified = "unified"
+
+// dropOnce drops what the first container does not need and keep does not name; a
+// Runtime sends those that need more to another runner.
+func (r *runner) dropOnce(req *wire.Run, keep ...string) {
 	if !req.NoCgroup {
-		r.dropped.Do(func() { dropHierarchies(wire.Controllers(req.Spec)) })
+		r.dropped.Do(func() { dropHierarchies(append(keep, wire.Controllers(req.Spec)...)) })
 	}
 }
