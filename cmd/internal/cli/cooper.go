@@ -54,7 +54,7 @@ func cooperCommands() []commandSection {
 			{"rmi", newRmi}, {"history", newHistory}, {"save", newSave}, {"load", newLoad}, {"manifest", newManifest},
 		}},
 		{"Everything", []commandEntry{
-			{"inspect", any}, {"events", newEvents}, {"info", newInfo}, {"system", newSystem}, {"volume", newVolume}, {"network", newNetwork},
+			{"inspect", any}, {"events", newEvents}, {"info", newInfo}, {"system", newSystem}, {"volume", newVolume}, {"network", newNetwork}, {"healthcheck", newHealthcheck},
 			{"container", newContainerGroup}, {"image", newImage}, {"generate", newGenerate}, {"quadlet", newQuadlet},
 			{"login", newLogin}, {"logout", newLogout}, {"version", newVersion},
 		}},
