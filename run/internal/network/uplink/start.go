@@ -124,7 +124,8 @@ func start(runDir string, o StartOptions) error {
 // closed. It is called once at most.
 func (h *Hold) KeepAlive(runDir string) {
 	h.kept.Go(func() {
-		for pause := time.Duration(0); h.watch(pause); pause = min(2*pause+100*time.Millisecond, 30*time.Second) {
+		var pause time.Duration
+		for began := time.Now(); h.watch(pause); began = time.Now() {
 			next, err := Start(runDir, StartOptions{
 				Program:   func() (*os.File, error) { return duplicate(h.program) },
 				Namespace: h.Namespace,
@@ -132,6 +133,11 @@ func (h *Hold) KeepAlive(runDir string) {
 			if err == nil {
 				h.take(next)
 			}
+			// One that ends as soon as it is there is not tried again and again.
+			if pause = 2*pause + 100*time.Millisecond; time.Since(began) > pause {
+				pause = 0
+			}
+			pause = min(pause, 30*time.Second)
 		}
 	})
 }
