@@ -272,6 +272,7 @@ func (u *systemdUnit) text() (string, error) {
 	}
 	add("KillMode", "mixed")
 	add("Delegate", "yes")
+	add("SuccessExitStatus", quadlet.EndedBySignal)
 	b.WriteString("\n[Install]\nWantedBy=default.target\n")
 	return b.String(), nil
 }

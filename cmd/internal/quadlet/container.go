@@ -138,6 +138,7 @@ func (m *maker) container() error {
 	}
 	m.fallback(service, "KillMode", "mixed")
 	m.fallback(service, "Delegate", "yes")
+	m.fallback(service, "SuccessExitStatus", EndedBySignal)
 	if !oneshot {
 		m.fallback(service, "Type", "notify")
 		m.fallback(service, "NotifyAccess", "all")
@@ -162,6 +163,11 @@ func (m *maker) ending(service *section, name string) error {
 	service.add("ExecStopPost", "-"+QuoteWords(remove...))
 	return nil
 }
+
+// EndedBySignal are the exit statuses of containers that were stopped, by SIGINT and
+// SIGTERM, as SuccessExitStatus= has them: no failures, as those signals are none
+// for services without containers.
+const EndedBySignal = "130 143"
 
 // serviceType reports whether the container is one that ends by itself, which
 // Type=oneshot says.
