@@ -121,12 +121,15 @@ func (c *Config) defaultMounts(t Tier) []specs.Mount {
 		ms = append(ms, m)
 	}
 	if c.IPC == "host" {
-		return append(ms,
-			specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"bind", "nosuid", "noexec", "nodev"}},
-			specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"bind", "nosuid", "noexec", "nodev"}})
+		for _, dir := range []string{"/dev/mqueue", "/dev/shm"} {
+			if _, err := os.Stat(dir); err == nil { // small machines have no mqueue
+				ms = append(ms, specs.Mount{Destination: dir, Type: "bind", Source: dir, Options: []string{"rbind", "nosuid", "noexec", "nodev"}})
+			}
+		}
+		return ms
 	}
 	ms = append(ms, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}})
-	if c.IPC == "none" {
+	if c.IPC == "none" || strings.HasPrefix(c.IPC, "ns:") { // the runner mounts that of whom the namespace is
 		return ms
 	}
 	return append(ms,
