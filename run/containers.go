@@ -38,6 +38,7 @@ var ErrNameInUse = errors.New("the name is in use")
 //	                 starts or removes the container
 //	ID/log, log.1... what the container wrote, log.1 being older than log
 //	names/NAME       a symbolic link to the ID
+//	.new-ID, .old-ID on the way to be the container's directory, or away
 //
 // What happens to containers is in the journal events.log (see Events), and what
 // need not outlive a boot in RunRoot()/cooper/ and the first 16 digits of the ID.
