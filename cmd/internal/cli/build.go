@@ -5,15 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"cooper/builder"
 	"cooper/builder/output"
+	"cooper/builder/remote"
 	"cooper/cmd/internal/progress"
 	"cooper/layers"
+	"cooper/registry"
 	"cooper/run"
 )
 
@@ -172,13 +176,8 @@ func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Opt
 	if o.Labels, err = pairs("label", f.labels); err != nil {
 		return o, err
 	}
-	if o.NamedContexts, err = pairs("build context", f.buildContexts); err != nil {
+	if o.NamedContexts, err = namedContexts(f.buildContexts); err != nil {
 		return o, err
-	}
-	for name, value := range o.NamedContexts {
-		if value == "" {
-			return o, fmt.Errorf("invalid build context %q: want NAME=VALUE", name)
-		}
 	}
 	switch f.network {
 	case "", "default", "host", "none":
@@ -204,7 +203,39 @@ func (f *buildFlags) options(lookupEnv func(string) (string, bool)) (builder.Opt
 	if err := f.compatFlags.apply(&o, lookupEnv); err != nil {
 		return o, err
 	}
-	return o, f.buildahFlags.apply(&o)
+	return o, f.buildahFlags.apply(&o, lookupEnv)
+}
+
+// namedContexts reads --build-context values. What has no prefix is a directory,
+// as with docker, rather than an image.
+func namedContexts(values []string) (map[string]string, error) {
+	contexts, err := pairs("build context", values)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range contexts {
+		if value == "" {
+			return nil, fmt.Errorf("invalid build context %q: want NAME=VALUE", name)
+		}
+		if image, ok := strings.CutPrefix(value, "container-image://"); ok { // buildah's spelling
+			contexts[name] = "docker-image://" + image
+			continue
+		}
+		if strings.Contains(value, "://") || strings.HasPrefix(value, "target:") || remote.IsRemote(value) {
+			continue
+		}
+		if ref, err := registry.ParseReference(value); err == nil && ref.Transport() != registry.Docker {
+			continue
+		}
+		info, err := os.Stat(value)
+		if err == nil && !info.IsDir() {
+			err = &os.PathError{Op: "open", Path: value, Err: syscall.ENOTDIR}
+		}
+		if err != nil {
+			return nil, withHint(fmt.Errorf("failed to get build context %s: %w", name, err), "For an image write %s=docker-image://%s", name, value)
+		}
+	}
+	return contexts, nil
 }
 
 // checkTags finds names that no image can have, before anything is built.

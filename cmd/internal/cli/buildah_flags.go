@@ -36,7 +36,7 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVar(&f.registriesConf, "registries-conf", "", "Read `FILE` instead of the system's registries.conf")
 	fs.StringVar(&f.signaturePolicy, "signature-policy", "", "Read `FILE` instead of the system's policy.json")
 	fs.StringArrayVarP(&f.volumes, "volume", "v", nil, "Bind a directory or file in RUN steps: `SOURCE:DESTINATION[:ro|O|U]`, with O changes are thrown away, with U the step's user becomes the owner (repeatable)")
-	fs.StringArrayVar(&f.buildArgFiles, "build-arg-file", nil, "Set ARGs from `FILE`, NAME=VALUE in each line (repeatable)")
+	fs.StringArrayVar(&f.buildArgFiles, "build-arg-file", nil, "Set ARGs from `FILE`, NAME[=VALUE] in each line (repeatable)")
 	fs.IntVar(&f.jobs, "jobs", 0, "Run at most `N` steps at once (default no limit)")
 	fs.BoolVar(&f.layers, "layers", true, "Use the cache, and give each step a layer; without, all steps have one")
 	fs.StringArrayVar(&f.noCacheFilter, "no-cache-filter", nil, "Run every step of `STAGE`, whatever the cache holds (repeatable)")
@@ -54,7 +54,7 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 }
 
 // apply puts the flags into o.
-func (f *buildahFlags) apply(o *builder.Options) error {
+func (f *buildahFlags) apply(o *builder.Options, lookupEnv func(string) (string, bool)) error {
 	switch f.isolation {
 	case "", "default", "oci", "rootless":
 	case "chroot":
@@ -80,7 +80,7 @@ func (f *buildahFlags) apply(o *builder.Options) error {
 			return err
 		}
 	}
-	return f.argFiles(o)
+	return f.argFiles(o, lookupEnv)
 }
 
 // volume adds a value of --volume.
@@ -112,9 +112,10 @@ func (f *buildahFlags) volume(o *builder.Options, value string) error {
 	return nil
 }
 
-// argFiles adds the build arguments of files; those of --build-arg win.
-func (f *buildahFlags) argFiles(o *builder.Options) error {
-	given := make(map[string]string)
+// argFiles adds the build arguments of files, which are written as those of
+// --build-arg; the latter win.
+func (f *buildahFlags) argFiles(o *builder.Options, lookupEnv func(string) (string, bool)) error {
+	var lines []string
 	for _, name := range f.buildArgFiles {
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -125,12 +126,15 @@ func (f *buildahFlags) argFiles(o *builder.Options) error {
 			if line == "" || strings.HasPrefix(line, "#") {
 				continue
 			}
-			key, value, found := strings.Cut(line, "=")
-			if !found || key == "" {
-				return fmt.Errorf("build argument file %s: invalid line %q: want NAME=VALUE", name, line)
+			if strings.HasPrefix(line, "=") {
+				return fmt.Errorf("build argument file %s: invalid line %q: want NAME[=VALUE]", name, line)
 			}
-			given[key] = value
+			lines = append(lines, line)
 		}
+	}
+	given, err := buildArgMap(lines, lookupEnv)
+	if err != nil {
+		return err
 	}
 	for key, value := range given {
 		if _, ok := o.BuildArgs[key]; !ok {

@@ -18,7 +18,7 @@ import (
 func TestBuildahOptions(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "args")
-	if err := os.WriteFile(file, []byte("# comment\nA=file\n\nB=two=2\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("# comment\nA=file\n\nB=two=2\nHOST_SET\nNOT_SET\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -31,7 +31,11 @@ func TestBuildahOptions(t *testing.T) {
 			Container: run.Config{Mounts: []specs.Mount{{Type: "bind", Source: dir, Destination: "/a", Options: []string{"ro"}}}},
 			Overlays:  []builder.Overlay{{Source: dir, Target: "/b"}},
 		}, ""},
-		{"arguments", []string{"--build-arg-file", file, "--build-arg", "A=flag"}, builder.Options{BuildArgs: map[string]string{"A": "flag", "B": "two=2"}}, ""},
+		{"arguments", []string{"--build-arg-file", file, "--build-arg", "A=flag"}, builder.Options{BuildArgs: map[string]string{"A": "flag", "B": "two=2", "HOST_SET": "from host"}}, ""},
+		{"contexts", []string{"--build-context=a=" + dir, "--build-context=b=container-image://c", "--build-context=c=oci-archive:x.tar"},
+			builder.Options{NamedContexts: map[string]string{"a": dir, "b": "docker-image://c", "c": "oci-archive:x.tar"}}, ""},
+		{"missing context", []string{"--build-context=a=" + dir + "/no"}, builder.Options{}, "failed to get build context a: stat"},
+		{"file as context", []string{"--build-context=a=" + file}, builder.Options{}, "not a directory"},
 		{"schedule", []string{"--jobs=2", "--no-cache-filter=a,b", "--no-cache-filter", "c", "--omit-history"}, builder.Options{Jobs: 2, NoCacheFilter: []string{"a", "b", "c"}, OmitHistory: true}, ""},
 		{"layers", []string{"--layers=false"}, builder.Options{NoCache: true, Squash: builder.SquashNew}, ""},
 		{"without effect", []string{"--layers", "--rm", "--force-rm", "--compress", "--isolation=oci", "--skip-unused-stages", "--disable-content-trust"}, builder.Options{}, ""},
