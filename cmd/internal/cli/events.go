@@ -26,8 +26,8 @@ func newEvents(e *Env) *cobra.Command {
 	var stream bool
 	cmd := &cobra.Command{
 		Use:                   "events [OPTIONS]",
-		Short:                 "Show what happens to containers, volumes and networks",
-		Long:                  "Show what happens to containers, volumes and networks, as it happens. --since shows\nwhat has happened, --until ends it.",
+		Short:                 "Show what happens to containers, images, volumes and networks",
+		Long:                  "Show what happens to containers, images, volumes and networks, as it happens. --since shows\nwhat has happened, --until ends it.",
 		Example:               eventsExample,
 		DisableFlagsInUseLine: true,
 		Args:                  exactArgs(0),
@@ -180,6 +180,16 @@ func (e *Env) events(ctx context.Context, o run.EventOptions, format string) err
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	return followed(cs.Events(ctx, o, func(ev run.Event) error { return print(e.Stdout, ev) }))
+}
+
+// recordImage adds to the journal what happened to an image; it has the ID or, when
+// that is not known any more, the name.
+func (e *Env) recordImage(ctx context.Context, action, idOrName, name string) {
+	cs, err := e.containers(ctx)
+	if err != nil {
+		return // the command itself has succeeded
+	}
+	cs.Record(run.Event{Type: "image", Action: action, ID: idOrName, Attributes: map[string]string{"name": name}})
 }
 
 // printEvent prints an event as docker does:

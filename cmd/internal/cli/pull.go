@@ -108,5 +108,8 @@ func (e *Env) pull(ctx context.Context, store *layers.Store, name string, s pull
 			return local, nil
 		}
 	}
+	if err == nil {
+		e.recordImage(ctx, "pull", "sha256:"+image.ID, name)
+	}
 	return image, err
 }

@@ -51,9 +51,12 @@ func (e *Env) removeImage(ctx context.Context, store *layers.Store, name string,
 	untagged, deleted, err := store.RemoveImage(name, force)
 	for _, n := range untagged {
 		fmt.Fprintf(e.Stdout, "Untagged: %s\n", n)
+		e.recordImage(ctx, "untag", n, n)
 	}
 	for _, id := range deleted {
-		fmt.Fprintf(e.Stdout, "Deleted: sha256:%s\n", strings.TrimPrefix(id, "sha256:"))
+		id = "sha256:" + strings.TrimPrefix(id, "sha256:")
+		fmt.Fprintf(e.Stdout, "Deleted: %s\n", id)
+		e.recordImage(ctx, "delete", id, name)
 	}
 	if errors.Is(err, layers.ErrNotFound) {
 		if force {
@@ -141,7 +144,13 @@ func newTag(e *Env) *cobra.Command {
 			if errors.Is(err, layers.ErrNotFound) {
 				return fmt.Errorf("no such image: %s", args[0])
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			for _, name := range args[1:] {
+				e.recordImage(cmd.Context(), "tag", args[0], name)
+			}
+			return nil
 		},
 	}
 	e.commonFlags(cmd)
