@@ -51,6 +51,15 @@ func (f notifyFlag) socket(e *Env) string {
 	return socket
 }
 
+// prepare is called before a container is started: it is to be a part of this
+// process's service.
+func (f notifyFlag) prepare(e *Env) error {
+	if f.socket(e) == "" {
+		return nil
+	}
+	return run.DivideCgroup()
+}
+
 // apply lets the container speak to systemd itself, if that is asked for.
 func (f notifyFlag) apply(e *Env, c *run.Config) error {
 	socket := f.socket(e)

@@ -156,7 +156,11 @@ func (e *Env) streams(ctx context.Context, input, terminal, proxy bool) (context
 func (e *Env) runDetached(ctx context.Context, f *runFlags, c *freshContainer) error {
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	if err := c.Start(ctx); err != nil {
+	err := f.sdnotify.prepare(e)
+	if err == nil {
+		err = c.Start(ctx)
+	}
+	if err != nil {
 		if c.Options().AutoRemove {
 			err = errors.Join(err, ignoreGone(c.Remove(context.WithoutCancel(ctx), run.RemoveOptions{Force: true, Volumes: true})))
 		}
@@ -174,9 +178,6 @@ func (e *Env) runDetached(ctx context.Context, f *runFlags, c *freshContainer) e
 // awaitHealth waits until c is healthy, or just runs if nothing checks its health. A
 // timeout of 0 is none.
 func (e *Env) awaitHealth(ctx context.Context, c *run.Container, timeout time.Duration) error {
-	if c.Options().Health == nil {
-		return nil
-	}
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("container %s did not become healthy within %v", c.Name(), timeout))
