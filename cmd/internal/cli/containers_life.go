@@ -302,8 +302,11 @@ func kill(ctx context.Context, c *run.Container, s syscall.Signal) error {
 func newPause(e *Env) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
-		Use:                   "pause CONTAINER [CONTAINER...]",
-		Short:                 "Stop all processes of containers for a while",
+		Use:   "pause CONTAINER [CONTAINER...]",
+		Short: "Stop all processes of containers for a while",
+		Long: `Stop all processes of containers until unpause. They do not notice, except where
+containers have no cgroups (ordinary users on cgroup version 1): there it is done
+by SIGSTOP and SIGCONT.`,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.eachRunning(cmd, args, all, false, func(c *run.Container) error { return c.Pause(cmd.Context()) })
