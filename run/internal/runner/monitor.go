@@ -238,6 +238,7 @@ const quietAfter = time.Second
 // settleDown gives back what the start took. From here on little is allocated, and
 // memory counts more than time.
 func settleDown() {
+	runtime.GOMAXPROCS(2)
 	debug.SetGCPercent(50)
 	debug.FreeOSMemory()
 }
