@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"cooper/builder"
@@ -220,7 +219,7 @@ func (e *Env) create(ctx context.Context, f *runFlags, name string, command []st
 	}
 	var image layers.Image
 	if !f.rootfs {
-		if image, err = e.imageToRun(ctx, store, name, request.pull, request.platform); err != nil {
+		if image, err = e.imageToRun(ctx, store, name, request.pull, request.fetch); err != nil {
 			return nil, err
 		}
 	}
@@ -298,11 +297,11 @@ func replace(ctx context.Context, cs *run.Containers, name string) error {
 }
 
 // imageToRun finds an image in the store or pulls it, as policy says.
-func (e *Env) imageToRun(ctx context.Context, store *layers.Store, name string, policy builder.PullPolicy, platform ocispec.Platform) (layers.Image, error) {
+func (e *Env) imageToRun(ctx context.Context, store *layers.Store, name string, policy builder.PullPolicy, fetch pullSettings) (layers.Image, error) {
 	ctx, stop := interruptible(ctx)
 	defer stop()
 	if policy == builder.PullMissing || policy == builder.PullNever {
-		image, err := store.ImageFor(name, platform)
+		image, err := store.ImageFor(name, fetch.platform)
 		if err == nil || !errors.Is(err, layers.ErrNotFound) {
 			return image, err
 		}
@@ -314,5 +313,5 @@ func (e *Env) imageToRun(ctx context.Context, store *layers.Store, name string, 
 		}
 		fmt.Fprintf(e.Stderr, "Unable to find image '%s' locally\n", name)
 	}
-	return e.pull(ctx, store, name, pullSettings{platform: platform, newer: policy == builder.PullNewer})
+	return e.pull(ctx, store, name, fetch)
 }

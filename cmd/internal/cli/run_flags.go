@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/platforms"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
 	"cooper/builder"
@@ -104,11 +102,11 @@ func (f *runFlags) declareSecurity(fs *pflag.FlagSet) {
 
 // runRequest is what the flags ask for, checked, before the image is known.
 type runRequest struct {
-	flags    *runFlags
-	base     run.ContainerOptions
-	env      func(image []string) ([]string, error)
-	pull     builder.PullPolicy
-	platform ocispec.Platform
+	flags *runFlags
+	base  run.ContainerOptions
+	env   func(image []string) ([]string, error)
+	pull  builder.PullPolicy
+	fetch pullSettings
 }
 
 // request checks the flags.
@@ -153,12 +151,9 @@ func (f *runFlags) source(r *runRequest) (err error) {
 	if r.pull, err = parsePull(f.pull); err != nil {
 		return err
 	}
-	if f.platform != "" {
-		if r.platform, err = platforms.Parse(f.platform); err != nil {
-			return fmt.Errorf("invalid platform %q: want OS/ARCH[/VARIANT], such as linux/arm64", f.platform)
-		}
-	}
-	return nil
+	r.fetch, err = parsePullSettings(f.platform, "", f.quiet)
+	r.fetch.newer = r.pull == builder.PullNewer
+	return err
 }
 
 // check looks at the flags once they are parsed.
