@@ -124,6 +124,9 @@ func (s *Store) layerSize(id string) (parent string, size int64, err error) {
 // image makes our record of the storage library's.
 func (s *Store) image(r *storage.Image, layerSize func(id string) (parent string, size int64, err error)) (Image, error) {
 	img := Image{ID: r.ID, Names: r.Names, Digest: r.Digest, Layer: r.TopLayer, Created: r.Created}
+	if d, ok := r.BigDataDigests[storage.ImageDigestBigDataKey]; ok {
+		img.Digest = d // the record keeps the one that it had first
+	}
 	for _, size := range r.BigDataSizes {
 		img.Size += size
 	}
@@ -140,8 +143,6 @@ func (s *Store) image(r *storage.Image, layerSize func(id string) (parent string
 		if err != nil {
 			err = fmt.Errorf("image %s: %w", r.ID, err)
 		}
-		// The record keeps the digest it had before it was edited.
-		img.Digest = r.BigDataDigests[storage.ImageDigestBigDataKey]
 		return img, err
 	}
 	config, err := s.imageConfig(r)
@@ -342,7 +343,8 @@ func (s *Store) Untag(nameOrID string, names ...string) error {
 }
 
 // Forget removes the record of an image without names and keeps its layers, as
-// cache. With vfs, where nothing else would keep them, the record stays too.
+// cache. With vfs, where nothing else would keep them, the record stays too, and
+// so it does in an index.
 func (s *Store) Forget(id string) error {
 	if !s.overlay {
 		return nil
@@ -353,6 +355,13 @@ func (s *Store) Forget(id string) error {
 	}
 	if err := s.pin(img.Layer); err != nil {
 		return err
+	}
+	in, err := s.listed("")
+	if err != nil {
+		return err
+	}
+	if record, err := s.store.Image(img.ID); err == nil && isListed(record, in) {
+		return nil
 	}
 	if _, err := s.store.DeleteImage(id, true); err != nil {
 		return fmt.Errorf("forget image %s: %w", id, notFound(id, err))
