@@ -148,8 +148,9 @@ func (im *images) resolve(ctx context.Context, r dockerfile.ImageRequest) (_ *im
 	img := &image{ref: ref, manifest: manifest, platform: platform, config: config, chain: chainID(config)}
 	if top, ok := im.stored(config); ok {
 		img.setLayer(top)
+		err = img.remember(im.b.Store, top)
 	}
-	return img, nil
+	return img, err
 }
 
 // unresolved says in BuildKit's words that there is no image name, and what else
@@ -214,14 +215,14 @@ func (im *images) local(r dockerfile.ImageRequest, name string, platform ocispec
 		// FROM app is localhost/app before it is docker.io/library/app.
 		short, ok := ref.ShortName()
 		if !ok {
-			return nil, err
+			return im.remembered(ref, platform)
 		}
 		if stored, err = im.b.Store.ImageFor("localhost/"+short, platform); err != nil {
-			return nil, err
+			return im.remembered(ref, platform)
 		}
 	}
 	if !samePlatform(stored.Config.Platform, platform) {
-		return nil, layers.ErrNotFound
+		return im.remembered(ref, platform)
 	}
 	img := &image{ref: ref, platform: platform, config: stored.Config, chain: chainID(stored.Config)}
 	img.setLayer(stored.Layer)
@@ -254,7 +255,7 @@ func (img *image) top(ctx context.Context, bd *build, name string) (string, erro
 	img.once.Do(func() {
 		v := bd.report.start(name)
 		defer func() { v.end(false, -1, img.err) }()
-		if !img.ref.IsRegistry() {
+		if !img.named() {
 			var unlock func() error
 			if unlock, img.err = bd.lockUnnamed(ctx); img.err != nil {
 				return
@@ -270,15 +271,18 @@ func (img *image) top(ctx context.Context, bd *build, name string) (string, erro
 		client.Progress = func(p registry.Progress) {
 			v.progress(string(p.Blob), p.Offset, p.Total)
 		}
-		pulled, err := client.Pull(ctx, img.ref, registry.PullOptions{Platform: img.platform, Manifest: img.manifest})
+		pulled, err := client.Pull(ctx, img.ref, registry.PullOptions{Platform: img.platform, Manifest: img.manifest, Unnamed: !img.named()})
 		if err != nil {
 			img.err = fmt.Errorf("pull %s: %w", img.ref, err)
 			return
 		}
 		if len(pulled.Names) == 0 {
-			// An archive or a layout: its layers serve as cache, but
-			// nobody asked for an image in the store.
-			if img.err = bd.b.Store.Forget(pulled.ID); img.err != nil {
+			// Its layers serve as cache, but nobody asked for an image
+			// in the store.
+			if img.err = bd.b.Store.Forget(pulled.ID); img.err == nil {
+				img.err = img.remember(bd.b.Store, pulled.Layer)
+			}
+			if img.err != nil {
 				return
 			}
 		}

@@ -25,6 +25,9 @@ type PullOptions struct {
 	// Names are given to the image in addition: a registry's image has its
 	// normalised name anyway, one from a file or layout has no other.
 	Names []string
+	// Unnamed leaves a registry's image without its name, which another image
+	// may keep.
+	Unnamed bool
 }
 
 // Pull brings ref's image into the store. Layers that are there already are not
@@ -65,7 +68,7 @@ func (c *Client) pullID(ctx context.Context, ref Reference, o PullOptions) (id s
 	if err != nil {
 		return "", err
 	}
-	if ref.transport != Docker {
+	if ref.transport != Docker || o.Unnamed {
 		return c.pullUnnamed(ctx, sys, ref, src)
 	}
 	dest, err := c.namedDestination(ref)

@@ -74,18 +74,12 @@ func (e *Exporter) image(ctx context.Context, p Product, o Output) (Done, error)
 	if err != nil {
 		return done, err
 	}
-	stored, err := e.store(ctx, p, x, names)
+	done, err = e.store(ctx, p, x, names)
 	if err != nil {
 		return done, err
 	}
 	for _, n := range names {
 		e.logf("naming to %s", n)
-	}
-	done = Done{Image: &stored, Names: names, Manifest: x.Images[0].Documents.Descriptor()}
-	if p.Index {
-		if done.Manifest, err = describeIndex(x); err != nil {
-			return done, err
-		}
 	}
 	if !o.Push {
 		return done, nil
@@ -94,35 +88,55 @@ func (e *Exporter) image(ctx context.Context, p Product, o Output) (Done, error)
 }
 
 // store makes the images of the store, and of an index that.
-func (e *Exporter) store(ctx context.Context, p Product, x layers.Index, names []string) (stored layers.Image, err error) {
+func (e *Exporter) store(ctx context.Context, p Product, x layers.Index, names []string) (Done, error) {
+	done := Done{Names: names, Manifest: x.Images[0].Documents.Descriptor()}
+	index := x.Options()
 	for i, img := range p.Images {
 		if !p.Index {
 			img.Names = names
 		}
-		if stored, err = e.Store.CreateImage(ctx, img); err != nil {
-			return stored, err
+		image, err := e.Store.CreateImage(ctx, img)
+		if err != nil {
+			return done, err
 		}
-		e.logf("writing image sha256:%s", x.Images[i].ID())
+		e.logf("writing image sha256:%s", image.ID)
+		done.Image = &image
+		// It may be there with another manifest, as it was pulled.
+		d, err := e.Store.Descriptor(image.ID)
+		if err != nil {
+			return done, err
+		}
+		to := &index.Manifests[i]
+		to.MediaType, to.Digest, to.Size = d.MediaType, d.Digest, d.Size
 	}
-	image := stored
-	index := x.Options()
 	if p.List != "" {
-		if stored, err = e.Store.AddToIndex(ctx, p.List, index.Manifests...); err != nil {
-			return stored, err
+		list, err := e.Store.AddToIndex(ctx, p.List, index.Manifests...)
+		if err != nil {
+			return done, err
 		}
 		e.logf("adding to index %s", p.List)
-	}
-	if p.Index && (p.List == "" || len(names) > 0) {
-		index.Names = names
-		if stored, err = e.Store.CreateIndex(ctx, index); err != nil {
-			return stored, err
+		if p.Index {
+			done.Image = &list
 		}
-		e.logf("writing index %s", stored.Digest)
 	}
 	if !p.Index {
-		stored = image
+		return done, nil
 	}
-	return stored, nil
+	raw, mediaType, err := x.Document(index.Manifests)
+	if err != nil {
+		return done, err
+	}
+	done.Manifest = ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	if p.List != "" && len(names) == 0 {
+		return done, nil
+	}
+	index.Names = names
+	made, err := e.Store.CreateIndex(ctx, index)
+	if err == nil {
+		done.Image = &made
+		e.logf("writing index %s", made.Digest)
+	}
+	return done, err
 }
 
 // push sends the product to the registries of its names.
@@ -155,12 +169,6 @@ func (e *Exporter) push(ctx context.Context, p Product, x layers.Index, o Output
 		e.logf("pushing manifest for %s@%s", full, done.Manifest.Digest)
 	}
 	return done, nil
-}
-
-// describeIndex is the descriptor of an index.
-func describeIndex(x layers.Index) (ocispec.Descriptor, error) {
-	raw, mediaType, err := x.Document(nil)
-	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, err
 }
 
 // fullNames are names as the store has them.
