@@ -72,7 +72,7 @@ func (f *keptFlags) apply(o *run.ContainerOptions) error {
 
 func (f *keptFlags) names(o *run.ContainerOptions) error {
 	if f.name != "" && !run.IsName(f.name) {
-		return fmt.Errorf("invalid container name %q: want letters, digits, _, . and -, the first a letter or digit", f.name)
+		return fmt.Errorf("invalid container name %q: want at least two letters, digits, _, . and -, the first a letter or digit", f.name)
 	}
 	if f.replace && f.name == "" {
 		return errors.New("cannot replace container without --name being set")
