@@ -98,7 +98,7 @@ func TestVolumeErrors(t *testing.T) {
 		name    string
 		options map[string]string
 	}{
-		{"x", nil},
+		{"-x", nil},
 		{"../x", nil},
 		{".new-x", nil},
 		{"ok", map[string]string{"size": "1"}},
