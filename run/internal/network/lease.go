@@ -66,23 +66,37 @@ func (d runDir) lockFile(id string) string {
 // lock takes the directory's lock, making the directory first. Closing the file
 // releases it.
 func (d runDir) lock() (*os.File, error) {
-	path := filepath.Join(string(d), "lock")
 	for {
-		if err := os.MkdirAll(d.leases(), 0o700); err != nil {
-			return nil, fmt.Errorf("directory for network leases: %w", err)
-		}
-		f, err := lockedFile(path, unix.LOCK_EX)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed just now, see remove
-		}
-		if err != nil {
+		f, err := d.tryLock()
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // removed just now, see remove
+		case err != nil:
 			return nil, fmt.Errorf("lock network leases: %w", err)
-		}
-		if isAt(f, path) {
+		case f != nil:
 			return f, nil
 		}
-		f.Close()
 	}
+}
+
+// tryLock takes the lock and makes what is missing in the directory. It returns no
+// file if the lock was removed before it was taken.
+func (d runDir) tryLock() (*os.File, error) {
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(string(d), "lock")
+	f, err := lockedFile(path, unix.LOCK_EX)
+	if err != nil {
+		return nil, err
+	}
+	if !isAt(f, path) {
+		return nil, f.Close()
+	}
+	if err := os.MkdirAll(d.leases(), 0o700); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // isAt reports whether f is the file at path: it may have been removed before it was

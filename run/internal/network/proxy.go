@@ -91,7 +91,7 @@ func listenError(p Port, err error) error {
 	at := netip.AddrPortFrom(host, p.HostPort)
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("publish port %d/%s: Bind for %s failed: %w", p.ContainerPort, p.Protocol, at, ErrPortInUse) // docker's words
+		return fmt.Errorf("publish port %d: Bind for %s failed: %w", p.ContainerPort, at, ErrPortInUse) // docker's words
 	case errors.Is(err, unix.EACCES):
 		first := "1024"
 		if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err == nil {

@@ -250,7 +250,7 @@ func TestProxyPorts(t *testing.T) {
 	defer taken.Close()
 	port := uint16(taken.Addr().(*net.TCPAddr).Port)
 	_, _, err = newProxy(context.Background(), Port{HostIP: localhost, HostPort: port, ContainerPort: 1}, localhost, nil)
-	want := fmt.Sprintf("Bind for 127.0.0.1:%d failed: port is already allocated", port)
+	want := fmt.Sprintf("publish port 1: Bind for 127.0.0.1:%d failed: port is already allocated", port)
 	if !errors.Is(err, ErrPortInUse) || err.Error() != want {
 		t.Errorf("taken port: %v, want %s", err, want)
 	}
