@@ -90,6 +90,17 @@ func (bd *build) seen(step digest.Digest) bool {
 	return ok
 }
 
+// lazyKey identifies a step whose inputs are digested on the way only, within one
+// session: there the same directory always has the same files.
+func lazyKey(step digest.Digest, op dockerfile.Op) layers.Key {
+	k := newKey("lazy")
+	k.text(string(step))
+	if c, ok := op.(*dockerfile.Copy); ok && c.From.Named != nil {
+		k.text(c.From.Named.Context)
+	}
+	return layers.Key(k.sum())
+}
+
 // flights lets steps with the same key in several stages run once.
 type flights struct {
 	mu   sync.Mutex

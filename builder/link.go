@@ -25,8 +25,10 @@ func (s *stage) linkStep(ctx context.Context, v *vertex, w work, op dockerfile.O
 	}
 	step = s.timed(step, op)
 	if w.lazy() && (s.o.NoCache || !s.seen(step)) {
-		out, err := s.make(ctx, v, w, step, "")
-		return s.onto(out), err
+		return s.flights.do(ctx, withInputs(s.at.key, digest.Digest(lazyKey(step, op))), func() (outcome, error) {
+			out, err := s.make(ctx, v, w, step, "")
+			return s.onto(out), err
+		})
 	}
 	in, err := w.inputs(ctx)
 	if err != nil {

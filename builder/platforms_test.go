@@ -11,22 +11,27 @@ import (
 	"cooper/builder/output"
 )
 
-// TestPlatforms: what does not depend on the target platform is done once, and the
-// images become an index.
-func TestPlatforms(t *testing.T) {
-	bn := newBench(t)
-	both := []ocispec.Platform{{OS: "linux", Architecture: "s390x"}, {OS: "linux", Architecture: "riscv64"}}
-	r := bn.mustBuild(`FROM --platform=$BUILDPLATFORM localhost/base AS tools
+const platformsDockerfile = `FROM --platform=$BUILDPLATFORM localhost/base AS tools
 RUN echo tools >/common
 FROM --platform=$BUILDPLATFORM tools AS made
 ARG TARGETARCH
 RUN cat /common >/out && echo $TARGETARCH >>/out
 FROM scratch
+COPY file /
 COPY --from=made /out /out
-`, func(o *Options) {
+`
+
+// TestPlatforms: what does not depend on the target platform is done once, and the
+// images become an index.
+func TestPlatforms(t *testing.T) {
+	bn := newBench(t)
+	bn.write("file", "x")
+	both := []ocispec.Platform{{OS: "linux", Architecture: "s390x"}, {OS: "linux", Architecture: "riscv64"}}
+	change := func(o *Options) {
 		o.Platforms, o.Tags = both, []string{"app"}
 		o.Annotations = []output.Annotation{{Level: output.OnIndex, Name: "made", Value: "here"}}
-	})
+	}
+	r := bn.mustBuild(platformsDockerfile, change)
 	if !r.Index || r.Image.Digest != r.Manifest.Digest || !slices.Equal(r.Image.Names, []string{"localhost/app:latest"}) {
 		t.Errorf("Build = %+v", r)
 	}
@@ -44,6 +49,10 @@ COPY --from=made /out /out
 	}
 	if n := bn.ran("echo $TARGETARCH") + bn.ran("echo s390x") + bn.ran("echo riscv64"); n != 2 {
 		t.Errorf("the steps for the platforms ran %d times, want 2", n)
+	}
+	again := bn.mustBuild(platformsDockerfile, change)
+	if again.Image.ID != r.Image.ID {
+		t.Errorf("the cached build gives %s, want %s", again.Image.ID, r.Image.ID)
 	}
 }
 

@@ -254,7 +254,7 @@ func (s *stage) layerStep(ctx context.Context, v *vertex, st *dockerfile.Step) (
 	}
 	step = s.timed(step, st.Op)
 	if w.lazy() && (s.noCache() || !s.seen(step)) {
-		return s.make(ctx, v, w, step, "")
+		return s.flights.do(ctx, lazyKey(step, st.Op), func() (outcome, error) { return s.make(ctx, v, w, step, "") })
 	}
 	in, err := w.inputs(ctx)
 	if err != nil {
