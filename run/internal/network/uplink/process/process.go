@@ -91,7 +91,8 @@ func serve(dir string) error {
 	if err := leaveTree(dir); err != nil {
 		return s.refuse(err)
 	}
-	return s.loop()
+	s.loop()
+	return nil
 }
 
 // connect makes the interface, and the namespace if it is not there.
@@ -135,7 +136,7 @@ func leaveTree(dir string) error {
 }
 
 // loop serves until nobody has used the network for a while.
-func (s *server) loop() error {
+func (s *server) loop() {
 	s.listener.SetDeadline(time.Now().Add(idle))
 	for {
 		conn, err := s.listener.AcceptUnix()
@@ -143,9 +144,9 @@ func (s *server) loop() error {
 		case err == nil:
 			s.join(conn)
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return err
+			time.Sleep(100 * time.Millisecond) // out of memory, say
 		case s.end():
-			return nil
+			return
 		}
 	}
 }

@@ -20,8 +20,10 @@ import (
 const (
 	nic = 1
 	mtu = uplink.MTU
-	// window is how much of a TCP connection's data may be under way.
-	window = 4 << 20
+	// window is how much of a TCP connection's data may be under way: more than
+	// this link needs at its fastest, and not so much that connections which
+	// nobody reads from fill the memory.
+	window = 1 << 20
 	// waiting is how many TCP connections may be in the making.
 	waiting = 4096
 )
@@ -33,8 +35,8 @@ func newStack(l *link) (*stack.Stack, error) {
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
 	})
 	sack := tcpip.TCPSACKEnabled(true)
-	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: window}
-	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: window}
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: window / 2, Max: window}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: window / 2, Max: window}
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	// Nothing is delayed on this link that an old connection could be mistaken for.
 	timeWait := tcpip.TCPTimeWaitTimeoutOption(time.Second)
@@ -44,8 +46,9 @@ func newStack(l *link) (*stack.Stack, error) {
 		}
 	}
 	l.intercept = newEchoes(l).intercept
-	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, waiting, forwardTCP).HandlePacket)
-	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, new(flows).forward).HandlePacket)
+	b := newBudget()
+	s.SetTransportProtocolHandler(tcp.ProtocolNumber, tcp.NewForwarder(s, 0, waiting, b.forwardTCP).HandlePacket)
+	s.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(s, b.forwardUDP).HandlePacket)
 	if err := s.CreateNIC(nic, l); err != nil {
 		return nil, errors.New(err.String())
 	}

@@ -22,12 +22,13 @@ const connectTimeout = 140 * time.Second
 
 // forwardTCP serves one connection that a container begins: only when the machine's
 // own has been made is the container's accepted.
-func forwardTCP(r *tcp.ForwarderRequest) {
+func (b *budget) forwardTCP(r *tcp.ForwarderRequest) {
 	to, ok := target(r.ID())
-	if !ok {
+	if !ok || !b.take() {
 		r.Complete(true)
 		return
 	}
+	defer b.give()
 	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 	defer cancel()
 	var dialer net.Dialer

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,8 +17,6 @@ const (
 	// question and an answer, such as DNS, is over sooner.
 	flowIdle = 2 * time.Minute
 	dnsIdle  = 10 * time.Second
-	// maxFlows bounds what a container can take of the user's descriptors.
-	maxFlows = 8192
 )
 
 // datagram is a buffer for one.
@@ -27,27 +24,23 @@ type datagram [64 << 10]byte
 
 var buffers = sync.Pool{New: func() any { return new(datagram) }}
 
-// flows counts the flows of datagrams that containers have begun.
-type flows struct{ n atomic.Int32 }
-
-// forward begins a flow. False has the stack answer that nobody is there.
-func (f *flows) forward(r *udp.ForwarderRequest) bool {
+// forwardUDP begins a flow. False has the stack answer that nobody is there.
+func (b *budget) forwardUDP(r *udp.ForwarderRequest) bool {
 	to, ok := target(r.ID())
 	if !ok {
 		return false
 	}
-	if f.n.Add(1) > maxFlows {
-		f.n.Add(-1)
+	if !b.take() {
 		return true // lost
 	}
 	var queue waiter.Queue
 	inner, err := r.CreateEndpoint(&queue)
 	if err != nil {
-		f.n.Add(-1)
+		b.give()
 		return true
 	}
 	go func() {
-		defer f.n.Add(-1)
+		defer b.give()
 		defer inner.Close()
 		outer, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
 		if err != nil {
