@@ -176,7 +176,7 @@ func newStop(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.eachRunning(cmd, args, all, ignore, func(c *run.Container) error { return c.Stop(cmd.Context(), o) })
+			return e.eachRunning(cmd, args, selection{all: all, ignore: ignore}, func(c *run.Container) error { return c.Stop(cmd.Context(), o) })
 		},
 	}
 	f.declare(cmd)
@@ -186,15 +186,22 @@ func newStop(e *Env) *cobra.Command {
 	return cmd
 }
 
-// eachRunning is eachContainer, side by side, for the named containers or all that
-// run.
-func (e *Env) eachRunning(cmd *cobra.Command, names []string, all, ignore bool, do func(*run.Container) error) error {
-	if !all {
+// selection says which containers a command is about: the named ones, or with all
+// those whose state is wanted; nil wants all that run.
+type selection struct {
+	all, ignore bool // ignore: a name that no container has is no error
+	wanted      func(*run.State) bool
+}
+
+// eachRunning is eachContainer, side by side, for the containers of a selection.
+func (e *Env) eachRunning(cmd *cobra.Command, names []string, sel selection, do func(*run.Container) error) error {
+	switch {
+	case sel.all && len(names) > 0:
+		return &usageError{cmd: cmd, err: errors.New("--all and names of containers exclude each other"), status: statusError}
+	case !sel.all:
 		if err := minArgs(1, statusError)(cmd, names); err != nil {
 			return err
 		}
-	} else if len(names) > 0 {
-		return &usageError{cmd: cmd, err: errors.New("--all and names of containers exclude each other"), status: statusError}
 	}
 	cs, err := e.containers(cmd.Context())
 	if err != nil {
@@ -202,29 +209,14 @@ func (e *Env) eachRunning(cmd *cobra.Command, names []string, all, ignore bool, 
 	}
 	var found []*run.Container
 	var errs []error
-	if all {
-		list, err := cs.List()
-		if err != nil {
-			return err
-		}
-		for _, c := range list {
-			if stillRuns(c) {
-				found, names = append(found, c), append(names, c.ID())
-			}
+	if sel.all {
+		found, err = sel.list(cs)
+		errs, names = append(errs, err), nil
+		for _, c := range found {
+			names = append(names, c.ID())
 		}
 	} else {
-		kept := names[:0:0]
-		for _, name := range names {
-			c, err := cs.Find(name)
-			if err != nil {
-				if !ignore || !errors.Is(err, run.ErrNoContainer) {
-					errs = append(errs, err)
-				}
-				continue
-			}
-			found, kept = append(found, c), append(kept, name)
-		}
-		names = kept
+		found, names, errs = sel.find(cs, names)
 	}
 	results := make([]chan error, len(found))
 	for i, c := range found {
@@ -241,6 +233,41 @@ func (e *Env) eachRunning(cmd *cobra.Command, names []string, all, ignore bool, 
 	return errors.Join(errs...)
 }
 
+// list returns the containers whose state is wanted.
+func (s selection) list(cs *run.Containers) ([]*run.Container, error) {
+	list, err := cs.List()
+	if err != nil {
+		return nil, err
+	}
+	var found []*run.Container
+	var errs []error
+	for _, c := range list {
+		st, err := c.State()
+		switch {
+		case errors.Is(err, run.ErrNoContainer):
+		case err != nil:
+			errs = append(errs, err)
+		case s.wanted == nil && st.Alive(), s.wanted != nil && s.wanted(&st):
+			found = append(found, c)
+		}
+	}
+	return found, errors.Join(errs...)
+}
+
+// find finds the named containers, and returns the names of those found.
+func (s selection) find(cs *run.Containers, names []string) (found []*run.Container, kept []string, errs []error) {
+	for _, name := range names {
+		c, err := cs.Find(name)
+		switch {
+		case err == nil:
+			found, kept = append(found, c), append(kept, name)
+		case !s.ignore || !errors.Is(err, run.ErrNoContainer):
+			errs = append(errs, err)
+		}
+	}
+	return found, kept, errs
+}
+
 // newRestart makes the restart command.
 func newRestart(e *Env) *cobra.Command {
 	var f stopFlags
@@ -254,7 +281,7 @@ func newRestart(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.eachRunning(cmd, args, all, false, func(c *run.Container) error { return c.Restart(cmd.Context(), o) })
+			return e.eachRunning(cmd, args, selection{all: all}, func(c *run.Container) error { return c.Restart(cmd.Context(), o) })
 		},
 	}
 	f.declare(cmd)
@@ -275,7 +302,7 @@ func newKill(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.eachRunning(cmd, args, all, false, func(c *run.Container) error { return kill(cmd.Context(), c, s) })
+			return e.eachRunning(cmd, args, selection{all: all}, func(c *run.Container) error { return kill(cmd.Context(), c, s) })
 		},
 	}
 	cmd.Flags().StringVarP(&signal, "signal", "s", "KILL", "Send `SIGNAL`")
@@ -298,6 +325,11 @@ func kill(ctx context.Context, c *run.Container, s syscall.Signal) error {
 	return nil
 }
 
+// inState wants containers of one status.
+func inState(status string) func(*run.State) bool {
+	return func(st *run.State) bool { return st.Status == status }
+}
+
 // newPause makes the pause command.
 func newPause(e *Env) *cobra.Command {
 	var all bool
@@ -309,7 +341,7 @@ containers have no cgroups (ordinary users on cgroup version 1): there it is don
 by SIGSTOP and SIGCONT.`,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.eachRunning(cmd, args, all, false, func(c *run.Container) error { return c.Pause(cmd.Context()) })
+			return e.eachRunning(cmd, args, selection{all: all, wanted: inState(run.StatusRunning)}, func(c *run.Container) error { return c.Pause(cmd.Context()) })
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "Pause all that run")
@@ -325,7 +357,7 @@ func newUnpause(e *Env) *cobra.Command {
 		Short:                 "Let the processes of paused containers go on",
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.eachRunning(cmd, args, all, false, func(c *run.Container) error { return c.Resume(cmd.Context()) })
+			return e.eachRunning(cmd, args, selection{all: all, wanted: inState(run.StatusPaused)}, func(c *run.Container) error { return c.Resume(cmd.Context()) })
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "All that are paused")
