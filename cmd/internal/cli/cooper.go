@@ -57,6 +57,7 @@ func cooperCommands() []commandSection {
 			{"inspect", any}, {"events", newEvents}, {"info", newInfo}, {"system", newSystem}, {"volume", newVolume}, {"network", newNetwork}, {"healthcheck", newHealthcheck},
 			{"container", newContainerGroup}, {"image", newImage}, {"generate", newGenerate}, {"quadlet", newQuadlet},
 			{"login", newLogin}, {"logout", newLogout}, {"version", newVersion},
+			{"builder", builderGroup("builder")}, {"buildx", builderGroup("buildx")},
 		}},
 	}
 }
