@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"syscall"
 	"time"
 
@@ -181,6 +182,10 @@ func (c *Container) Update(ctx context.Context, change func(*Config) error, rest
 		if change == nil {
 			return nil
 		}
+		before, err := o.Config.resources()
+		if err != nil {
+			return err
+		}
 		if err := change(&o.Config); err != nil {
 			return err
 		}
@@ -191,8 +196,10 @@ func (c *Container) Update(ctx context.Context, change func(*Config) error, rest
 		if t.Cgroup == 0 && o.Config.limited() {
 			return errNoLimits
 		}
-		r, err := o.Config.resources()
-		u.Resources = r
+		after, err := o.Config.resources()
+		if !reflect.DeepEqual(before, after) {
+			u.Resources = after
+		}
 		return err
 	})
 	if err != nil {
