@@ -149,14 +149,18 @@ func start(dir string) (*Process, error) {
 }
 
 // DefaultDir is the usual state directory. Many runners may use one: each covers it
-// with a file system of its own in its own mount namespace.
+// with a file system of its own in its own mount namespace. A user's is where the
+// storage library has its files too: where nothing says otherwise, in a session
+// without XDG_RUNTIME_DIR say, it is the same as in others.
 func DefaultDir() string {
 	if os.Geteuid() == 0 && !InUserNamespace() {
 		return "/run/cooper"
 	}
-	base := os.Getenv("XDG_RUNTIME_DIR")
-	if base == "" || unix.Access(base, unix.W_OK) != nil {
-		base = os.TempDir()
+	uid := strconv.Itoa(HostUID())
+	for _, base := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run/user/" + uid} {
+		if base != "" && unix.Access(base, unix.W_OK) == nil {
+			return filepath.Join(base, "cooper-"+uid)
+		}
 	}
-	return filepath.Join(base, "cooper-"+strconv.Itoa(HostUID()))
+	return filepath.Join(os.TempDir(), "cooper-"+uid)
 }
