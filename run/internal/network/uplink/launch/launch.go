@@ -17,7 +17,7 @@ import (
 // Start makes sure that the network process of a run directory runs, and uses it
 // until the caller closes the Hold. This process is in the user's namespace.
 func Start(runDir string) (*uplink.Hold, error) {
-	if err := os.MkdirAll(runDir, 0o700); err != nil {
+	if err := makeOwn(runDir); err != nil {
 		return nil, err
 	}
 	hold, err := uplink.Start(runDir, uplink.StartOptions{
@@ -34,6 +34,22 @@ func Start(runDir string) (*uplink.Hold, error) {
 		return nil, errors.Join(err, hold.Close())
 	}
 	return hold, nil
+}
+
+// makeOwn makes a directory that only this user writes to: what is found there is
+// executed. It may lie in /tmp.
+func makeOwn(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return fmt.Errorf("directory %s can be written to by others: remove it, or set XDG_RUNTIME_DIR", dir)
+	}
+	return nil
 }
 
 // check finds out whether this process has rights over the namespace.

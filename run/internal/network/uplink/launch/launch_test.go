@@ -334,6 +334,26 @@ func TestProcessWasKilled(t *testing.T) {
 	h.Close()
 }
 
+// TestDirectoryOfOthers: nothing is believed that others may have put there.
+func TestDirectoryOfOthers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{dir, link} {
+		if h, err := Start(d); err == nil || !strings.Contains(err.Error(), "can be written to by others") {
+			t.Errorf("Start(%s) = %v, %v", d, h, err)
+		}
+	}
+}
+
 // TestProcessIsReplaced: containers that run keep their network.
 func TestProcessIsReplaced(t *testing.T) {
 	dir, pid := t.TempDir(), 0
