@@ -84,9 +84,10 @@ type ContainerMount struct {
 	Name      string
 	Anonymous bool
 	// Source is the file or directory on the host, for a volume too once it
-	// is there. For an image it is the image's name.
-	Source      string
-	Destination string
+	// is there. For an image it is the image's name, and ImageID what it
+	// meant when the container was made.
+	Source, ImageID string
+	Destination     string
 	// Subpath is the part of the volume or image to mount; "" means all.
 	Subpath string
 	// Options are mount options, "ro" among them.

@@ -52,9 +52,11 @@ func (c *Container) prepareMount(ctx context.Context, view *layers.View, m *Cont
 			return err
 		}
 	case "image":
-		if _, err := c.cs.store.Image(m.Source); err != nil {
+		img, err := c.cs.store.Image(m.Source)
+		if err != nil {
 			return fmt.Errorf("%w: pull or build it first", err)
 		}
+		m.ImageID = img.ID
 	}
 	if m.Chown {
 		user, _, err := lookupUser(view, c.opts.Config.User, nil)
@@ -231,7 +233,7 @@ func (cs *Containers) overlayTree(m ContainerMount, over string) (*Tree, error) 
 
 // imageTree mounts an image or a part of it, read-only.
 func (cs *Containers) imageTree(m ContainerMount, over string) (*Tree, error) {
-	img, err := cs.store.Image(m.Source)
+	img, err := cs.store.Image(m.ImageID)
 	if err != nil {
 		return nil, err
 	}

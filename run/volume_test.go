@@ -285,6 +285,9 @@ func TestMountTrees(t *testing.T) {
 	if diff := cmp.Diff(want, trees, cmpopts.IgnoreFields(Tree{}, "Rootfs")); diff != "" {
 		t.Errorf("trees (-want +got):\n%s", diff)
 	}
+	if got := c.Options().Mounts[0].ImageID; got != img.ID {
+		t.Errorf("id of the mounted image = %q, want %q", got, img.ID)
+	}
 	if got := trees[1].Rootfs.Lower; !slices.Equal(got, []string{dir}) {
 		t.Errorf("lower directories = %q", got)
 	}

@@ -105,8 +105,8 @@ func (e *Env) keepUsedImage(ctx context.Context, store *layers.Store, name strin
 	return true, nil
 }
 
-// usedImages says which images containers stand on, by ID, and which container that
-// is.
+// usedImages says which images containers stand on or have mounted, by ID, and which
+// container that is.
 func (e *Env) usedImages(ctx context.Context) (map[string]string, error) {
 	cs, err := e.containers(ctx)
 	if err != nil {
@@ -122,7 +122,13 @@ func (e *Env) usedImages(ctx context.Context) (map[string]string, error) {
 		if c.state.Alive() {
 			how = c.state.Status
 		}
-		used[c.options.ImageID] = fmt.Sprintf("the %s container %s", how, c.options.Name)
+		by := fmt.Sprintf("the %s container %s", how, c.options.Name)
+		used[c.options.ImageID] = by
+		for _, m := range c.options.Mounts {
+			if m.ImageID != "" {
+				used[m.ImageID] = by
+			}
+		}
 	}
 	return used, nil
 }
