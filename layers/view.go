@@ -31,6 +31,7 @@ type View struct {
 	// as opaque and a regular file as deleted.
 	opaque   []string
 	whiteout []string
+	live     bool // see Live
 }
 
 // overlayXattrPrefixes are the two places where overlayfs keeps its marks: the
@@ -68,6 +69,18 @@ func newView(dirs []*os.File, prefixes ...string) *View {
 	}
 	return v
 }
+
+// Live makes walks and tars bear with others changing the tree: what vanishes
+// meanwhile is left out, and a file whose size changes has the one it had when it was
+// found, cut off or filled up with zeros. It returns v, and must be called before
+// anything else.
+func (v *View) Live() *View {
+	v.live = true
+	return v
+}
+
+// gone reports whether err says that a file has vanished and v bears with that.
+func (v *View) gone(err error) bool { return v.live && errors.Is(err, fs.ErrNotExist) }
 
 // Close releases the directories. The View must not be in use.
 func (v *View) Close() error {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -181,5 +183,55 @@ func TestWriteTar(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("tar (-want +got):\n%s", diff)
+	}
+}
+
+// TestViewTarLive writes a tree that is changed all the time as a tar: the archive is
+// whole, and every file in it has the size that its header says.
+func TestViewTarLive(t *testing.T) {
+	dir := t.TempDir()
+	f := files{t, dir}
+	f.write("stays", "stays")
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			os.MkdirAll(dir+"/d/e", 0o755)
+			os.WriteFile(dir+"/d/e/comes", []byte(strings.Repeat("x", i%50_000)), 0o644)
+			os.WriteFile(dir+"/grows", []byte(strings.Repeat("y", i%100_000)), 0o644)
+			os.RemoveAll(dir + "/d")
+		}
+	})
+	defer busy.Wait()
+	defer close(stop)
+	for range 200 {
+		v, err := OpenView(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := v.Live().WriteTar(t.Context(), &out, WriteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		v.Close()
+		names := map[string]bool{}
+		for r := tar.NewReader(&out); ; {
+			h, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			names[h.Name] = true
+		}
+		if !names["stays"] {
+			t.Fatalf("the tar has %v, without a file that stays", names)
+		}
 	}
 }

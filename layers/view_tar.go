@@ -63,37 +63,55 @@ func (t *treeTar) add(info Info) error {
 		return nil
 	}
 	e, err := t.v.Entry(info)
+	if t.v.gone(err) && info.IsDir() {
+		return fs.SkipDir
+	}
+	if t.v.gone(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	e.Path = path.Join(t.dir, e.Path)
-	if info.IsRegular() && info.Nlink > 1 {
-		id := inode{info.Dev, info.Ino}
-		if first, ok := t.seen[id]; ok {
-			e.Hardlink, e.Linkname, e.Xattrs, e.Open = true, first, nil, nil
-		} else {
-			t.seen[id] = path.Join(t.dir, info.Path)
+	id := inode{info.Dev, info.Ino}
+	linked := info.IsRegular() && info.Nlink > 1
+	if first, ok := t.seen[id]; ok && linked {
+		e.Hardlink, e.Linkname, e.Xattrs, e.Open = true, first, nil, nil
+	}
+	var content io.ReadCloser
+	if e.Open != nil && e.Size > 0 {
+		if content, err = e.Open(); err != nil {
+			if t.v.gone(err) {
+				return nil
+			}
+			return err
 		}
+		defer content.Close()
+	}
+	if linked && !e.Hardlink {
+		t.seen[id] = e.Path
 	}
 	if err := t.tar.WriteHeader(e.header()); err != nil {
 		return fmt.Errorf("tar header of /%s: %w", info.Path, err)
 	}
-	if e.Open == nil || e.Size == 0 {
+	if content == nil {
 		return nil
 	}
-	return t.content(&e)
+	return t.content(&e, content)
 }
 
-// content copies a file, which must have the size it had.
-func (t *treeTar) content(e *Entry) error {
-	f, err := e.Open()
-	if err != nil {
-		return err
+// content copies a file, which must have the size it had unless the tree is live.
+func (t *treeTar) content(e *Entry, f io.Reader) error {
+	if t.v.live {
+		f = io.LimitReader(f, e.Size)
 	}
-	defer f.Close()
 	// Neither side may take a short cut around the buffer: one would be
 	// allocated for each file.
 	n, err := io.CopyBuffer(struct{ io.Writer }{t.tar}, struct{ io.Reader }{f}, t.buf)
+	if err == nil && n < e.Size && t.v.live {
+		clear(t.buf)
+		n, err = e.Size, t.fill(e.Size-n)
+	}
 	if errors.Is(err, tar.ErrWriteTooLong) || err == nil && n < e.Size {
 		err = errUnstable
 	}
@@ -102,6 +120,18 @@ func (t *treeTar) content(e *Entry) error {
 	}
 	if t.report != nil {
 		t.report(n)
+	}
+	return nil
+}
+
+// fill writes n zeros.
+func (t *treeTar) fill(n int64) error {
+	for n > 0 {
+		m, err := t.tar.Write(t.buf[:min(n, int64(len(t.buf)))])
+		if err != nil {
+			return err
+		}
+		n -= int64(m)
 	}
 	return nil
 }

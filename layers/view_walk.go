@@ -126,6 +126,9 @@ func (w *walk) visit(ctx context.Context, d *walkDir) error {
 		return context.Cause(ctx)
 	}
 	l, err := w.read(d)
+	if w.v.gone(err) {
+		return nil
+	}
 	if err != nil {
 		return &fs.PathError{Op: "readdir", Path: d.path, Err: err}
 	}

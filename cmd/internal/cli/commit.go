@@ -187,5 +187,5 @@ func (e *Env) export(ctx context.Context, name, file string) error {
 	defer view.Close()
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	return output.WriteFile(or(file, output.Stdout), e.Stdout, func(w io.Writer) error { return view.WriteTar(ctx, w, layers.WriteOptions{}) })
+	return output.WriteFile(or(file, output.Stdout), e.Stdout, func(w io.Writer) error { return view.Live().WriteTar(ctx, w, layers.WriteOptions{}) })
 }
