@@ -1,6 +1,7 @@
 package run
 
 import (
+	"os/exec"
 	"syscall"
 	"testing"
 	"time"
@@ -12,6 +13,12 @@ func TestMonitorEndsLikeItsContainer(t *testing.T) {
 	runtimeFor(t) // skips where there are no containers
 	cs, _ := keptStore(t)
 	long := time.Hour
+	ended := make(chan int)
+	defer func(f func(*exec.Cmd)) { reap = f }(reap)
+	reap = func(monitor *exec.Cmd) {
+		monitor.Wait()
+		ended <- monitor.ProcessState.ExitCode()
+	}
 	for _, c := range []struct {
 		name, script string
 		signal       syscall.Signal
@@ -45,9 +52,8 @@ func TestMonitorEndsLikeItsContainer(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			var ws syscall.WaitStatus
-			if _, err := syscall.Wait4(st.MonitorPID, &ws, 0, nil); err != nil || ws.ExitStatus() != c.want {
-				t.Errorf("the monitor ended with status %d, %v, want %d", ws.ExitStatus(), err, c.want)
+			if got := <-ended; got != c.want {
+				t.Errorf("the monitor ended with status %d, want %d", got, c.want)
 			}
 			if st, err = ctr.State(); err != nil || st.ExitCode != c.want {
 				t.Errorf("State().ExitCode = %d, %v, want %d", st.ExitCode, err, c.want)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -159,8 +160,7 @@ func (s *session) close() {
 		}
 	}
 	if s.process != nil {
-		// Should the monitor end before this process does, it is no zombie.
-		go s.process.Cmd.Wait()
+		go reap(s.process.Cmd)
 	}
 	if s.input != nil {
 		s.input.end()
@@ -173,6 +173,10 @@ func (s *session) close() {
 		s.stdio.end()
 	}
 }
+
+// reap waits for a monitor's end: should it come before this process's, there is no
+// zombie. Tests look at the status.
+var reap = func(monitor *exec.Cmd) { monitor.Wait() }
 
 // broken is the error when the monitor is gone without a last word.
 func (s *session) broken() error {
