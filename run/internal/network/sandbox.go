@@ -41,7 +41,13 @@ type Sandbox struct {
 func Setup(ctx context.Context, r Request) (*Sandbox, error) {
 	s := &Sandbox{request: r, dir: runDir(r.RunDir), lease: &lease{ID: r.ID, Name: r.Name, Hostname: r.Hostname, Rootless: r.Rootless}}
 	if err := s.setup(ctx); err != nil {
-		return nil, fmt.Errorf("container network: %w", errors.Join(err, s.Close()))
+		err = errors.Join(err, s.Close())
+		for _, missing := range []error{unix.EPERM, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT} {
+			if errors.Is(err, missing) {
+				return nil, fmt.Errorf("container network: %w: networks cannot be made here; --network host and none can be had", err)
+			}
+		}
+		return nil, fmt.Errorf("container network: %w", err)
 	}
 	return s, nil
 }
