@@ -23,7 +23,7 @@ func (bd *build) setEpoch(p *dockerfile.Plan) {
 	case p.Epoch != nil && p.Epoch.Seconds != nil:
 		bd.epoch = time.Unix(*p.Epoch.Seconds, 0).UTC()
 	}
-	if bd.o.RewriteTimestamp && bd.epoch.IsZero() {
+	if bd.o.RewriteTimestamp && bd.epoch.IsZero() && bd == bd.builds[0] {
 		bd.report.send(Event{Kind: Warning, Message: "rewrite-timestamp is specified, but no source-date-epoch was found"})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -83,13 +84,14 @@ func (s *session) close() {
 
 // plan plans for every platform and checks what can be checked.
 func (s *session) plan(ctx context.Context) error {
-	for _, bd := range s.builds {
-		plan, err := s.b.plan(ctx, s.o, bd.platform, s.images, asked{multiPlatform: len(s.builds) > 1})
+	plans, errs := s.plans(ctx)
+	for i, bd := range s.builds {
+		plan := plans[i]
 		if plan != nil {
-			s.warn(plan, bd == s.builds[0])
+			s.warn(plan, i == 0)
 		}
-		if err != nil {
-			return err
+		if errs[i] != nil {
+			return errs[i]
 		}
 		if err := s.o.entitled(plan); err != nil {
 			return err
@@ -108,6 +110,19 @@ func (s *session) plan(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// plans makes the plans for all platforms at once: each may have to ask registries.
+func (s *session) plans(ctx context.Context) ([]*dockerfile.Plan, []error) {
+	plans, errs := make([]*dockerfile.Plan, len(s.builds)), make([]error, len(s.builds))
+	var wg sync.WaitGroup
+	for i, bd := range s.builds {
+		wg.Go(func() {
+			plans[i], errs[i] = s.b.plan(ctx, s.o, bd.platform, s.images, asked{multiPlatform: len(s.builds) > 1})
+		})
+	}
+	wg.Wait()
+	return plans, errs
 }
 
 // run runs every stage of every platform in a goroutine of its own. The first
