@@ -69,6 +69,36 @@ func TestAttachTerminal(t *testing.T) {
 	}
 }
 
+// TestExecTerminal: a further process has a terminal of its own.
+func TestExecTerminal(t *testing.T) {
+	cs, img := liveStore(t)
+	c := live(t, cs, img, "sleep 1000", ContainerOptions{})
+	start(t, c)
+	tt := newTerminal(t, 80, 24)
+	ended := make(chan Status, 1)
+	go func() {
+		st, err := c.Exec(t.Context(), ExecOptions{Args: []string{"sh"}, Terminal: true}, Streams{Stdin: tt.slave, Stdout: tt.slave})
+		if err != nil {
+			t.Error(err)
+		}
+		ended <- st
+	}()
+	fmt.Fprint(tt.master, "stty size; tty\r")
+	tt.wait(t, "24 80\r\n/dev/pts/")
+	ResizeTerminal(tt.slave, 100, 30)
+	unix.Kill(os.Getpid(), unix.SIGWINCH) // it is not our controlling terminal
+	time.Sleep(100 * time.Millisecond)
+	fmt.Fprint(tt.master, "stty size; sleep 100\r")
+	tt.wait(t, "30 100")
+	time.Sleep(100 * time.Millisecond)
+	fmt.Fprint(tt.master, "\x03")
+	fmt.Fprint(tt.master, "echo interrupted $?; exit 5\r")
+	tt.wait(t, "interrupted 130")
+	if st := <-ended; st.ExitCode != 5 {
+		t.Errorf("exec ended with %+v", st)
+	}
+}
+
 // TestAttachMany: everybody attached sees the output, and one who doesn't read
 // keeps nobody from leaving.
 func TestAttachMany(t *testing.T) {

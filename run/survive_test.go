@@ -165,3 +165,29 @@ func countLines(t *testing.T, driver, text string, next int) int {
 	}
 	return next
 }
+
+// TestLimitsHoldOne: what exceeds its limits dies alone.
+func TestLimitsHoldOne(t *testing.T) {
+	cs, img := liveStore(t)
+	if tier, _ := DetectTier(); tier.Cgroup == 0 {
+		t.Skip("no cgroups here")
+	}
+	bystander := live(t, cs, img, "sleep 1000", ContainerOptions{})
+	start(t, bystander)
+	bomb := live(t, cs, img, "b() { b | b & }; b; sleep 1000", ContainerOptions{Config: Config{PidsLimit: 20}})
+	start(t, bomb)
+	hog := live(t, cs, img, "exec dd if=/dev/zero of=/dev/null bs=200M", ContainerOptions{Config: Config{Memory: 20 << 20}})
+	start(t, hog)
+	until(t, hog, "ended", func(s State) bool { return s.Status == StatusExited })
+	if st := stateOf(t, hog); !st.OOMKilled || st.ExitCode != 137 {
+		t.Errorf("after its memory was used up: %+v", st)
+	}
+	until(t, bomb, "full", func(State) bool { return strings.Contains(logText(t, bomb), "can't fork") })
+	if out, st, err := execOutput(t, bystander, ExecOptions{Args: []string{"echo", "well"}}); out != "well\n" || !st.Success() || err != nil {
+		t.Errorf("exec beside a fork bomb = %q, %+v, %v", out, st, err)
+	}
+	none := time.Duration(0)
+	if err := bomb.Stop(t.Context(), StopOptions{Grace: &none}); err != nil {
+		t.Fatal(err)
+	}
+}
