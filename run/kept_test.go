@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"cooper/layers"
 )
@@ -156,6 +157,33 @@ func TestSweep(t *testing.T) {
 
 // TestDamaged has a container whose files were lost in a crash in the list, and
 // removes it.
+// A container that was to be removed and was not, since whoever ought to have died
+// too, goes when somebody looks; one that ended just now is still its starter's.
+func TestAbandoned(t *testing.T) {
+	cs, img := keptStore(t)
+	for name, c := range map[string]struct {
+		remove bool
+		ended  time.Duration
+		stays  bool
+	}{
+		"forgotten": {remove: true, ended: time.Minute},
+		"fresh":     {remove: true, stays: true},
+		"kept":      {ended: time.Minute, stays: true},
+	} {
+		ctr := create(t, cs, img, ContainerOptions{Name: name, AutoRemove: c.remove})
+		if err := ctr.writeState(State{Status: StatusExited, Finished: time.Now().Add(-c.ended)}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ctr.State()
+		if stays := err == nil; stays != c.stays {
+			t.Errorf("%s: State() = %v, stays %v", name, err, stays)
+		}
+		if !c.stays && !errors.Is(err, ErrNoContainer) {
+			t.Errorf("%s: State() = %v, want ErrNoContainer", name, err)
+		}
+	}
+}
+
 func TestDamaged(t *testing.T) {
 	cs, img := keptStore(t)
 	create(t, cs, img, ContainerOptions{Name: "good"})

@@ -41,7 +41,7 @@ var errLocked = errors.New("the container is in use")
 // the end: then the error wraps ErrNoContainer.
 func (c *Container) State() (State, error) {
 	st, err := c.readState()
-	if err != nil || !st.Alive() {
+	if err != nil || !st.Alive() && !c.abandoned(&st) {
 		return st, err
 	}
 	locked, err := c.locked()
@@ -49,6 +49,15 @@ func (c *Container) State() (State, error) {
 		return st, err
 	}
 	return c.settle()
+}
+
+// abandonedAfter is how long the end of a container that is to be removed may be
+// past until others remove it: who was there for the end does so at once.
+const abandonedAfter = 10 * time.Second
+
+// abandoned reports whether c ended and nobody has removed it, though it was to be.
+func (c *Container) abandoned(st *State) bool {
+	return c.opts.AutoRemove && st.Status == StatusExited && time.Since(st.Finished) > abandonedAfter
 }
 
 // readState returns what state.json says.

@@ -5,11 +5,11 @@ import (
 )
 
 // remove starts the program that removes the container, if nobody else does: the
-// command that started it is gone. Should that fail, the next command that looks
-// removes it.
+// command that started it is gone, or never meant to stay. Should that fail, a later
+// command that looks removes it.
 func (m *monitor) remove() {
 	m.mu.Lock()
-	left := m.left
+	left := m.left || m.req.Attach == nil
 	m.mu.Unlock()
 	if !left || len(m.req.Remover) == 0 {
 		return
