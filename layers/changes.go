@@ -86,6 +86,7 @@ type changes struct {
 	xattr  string
 	limit  time.Time  // of modification times; zero = none
 	lowers []*os.File // O_PATH, top first: what opaque marks may hide
+	live   bool       // files may change and vanish meanwhile
 	links  map[inode]string
 	walk   func(ctx context.Context, emit func(*item) error) error
 }
@@ -120,6 +121,9 @@ func (c *changes) write(ctx context.Context) error {
 			for it := range todo {
 				if it.err = c.read(it); it.err == nil {
 					it.err = c.clamp(it)
+				}
+				if c.live && errors.Is(it.err, unix.ENOENT) {
+					it.kind, it.err = itemSkip, nil
 				}
 				close(it.ready)
 			}
@@ -202,10 +206,26 @@ func (c *changes) addContent(it *item) error {
 	}
 	n, err := io.Copy(c.w, io.LimitReader(it.large, it.entry.Size))
 	if err == nil && n < it.entry.Size {
-		err = io.ErrUnexpectedEOF
+		err = c.short(it.entry.Size - n)
 	}
 	if err != nil {
 		return fmt.Errorf("read /%s: %w", it.path, err)
+	}
+	return nil
+}
+
+// short fills a file up that has become shorter, if it may.
+func (c *changes) short(missing int64) error {
+	if !c.live {
+		return io.ErrUnexpectedEOF
+	}
+	zeros := make([]byte, min(missing, smallFile))
+	for missing > 0 {
+		n, err := c.w.Write(zeros[:min(missing, smallFile)])
+		if err != nil {
+			return err
+		}
+		missing -= int64(n)
 	}
 	return nil
 }
@@ -313,6 +333,9 @@ func (c *changes) readFile(it *item) error {
 		return nil
 	}
 	it.small, err = readSmall(fd, int(it.entry.Size))
+	if c.live && err == io.ErrUnexpectedEOF {
+		return nil // the rest is zeros
+	}
 	return err
 }
 
@@ -326,6 +349,7 @@ func readSmall(fd, size int) ([]byte, error) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
+			clear(buf[n:])
 			return buf, err
 		}
 		n += m

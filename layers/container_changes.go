@@ -166,7 +166,8 @@ func (w *changeWalk) dir(fd int, name string, was, hidden bool) error {
 		return fmt.Errorf("read directory /%s: %w", name, err)
 	}
 	for _, child := range children {
-		if err := w.entry(fd, path.Join(name, child.name), was, hidden); err != nil {
+		err := w.entry(fd, path.Join(name, child.name), was, hidden)
+		if err != nil && !errors.Is(err, unix.ENOENT) { // the container may be at work
 			return fmt.Errorf("read /%s: %w", path.Join(name, child.name), err)
 		}
 	}
@@ -177,9 +178,6 @@ func (w *changeWalk) dir(fd int, name string, was, hidden bool) error {
 func (w *changeWalk) entry(parent int, name string, inDir, hidden bool) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(parent, path.Base(name), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		if err == unix.ENOENT {
-			return nil // the container may be at work
-		}
 		return err
 	}
 	old, was, err := w.before(name, inDir)
@@ -277,7 +275,8 @@ func (c *ContainerLayer) parent() ([]dir, error) {
 }
 
 // Commit makes a layer of the changes, on top of the container's image's layers.
-// The container goes on; if it runs, it should be paused meanwhile.
+// The container goes on; if it runs, it should be paused meanwhile, else files may be
+// in the layer as they never were, cut off or filled up with zeros.
 func (c *ContainerLayer) Commit(ctx context.Context) (Layer, error) {
 	layer, err := c.commit(ctx)
 	if err != nil {
@@ -331,7 +330,7 @@ func (c *ContainerLayer) writeTar(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer w.close()
-	x := changes{w: w, xattr: c.store.overlayXattr(), links: make(map[inode]string), root: Entry{Path: "."}}
+	x := changes{w: w, xattr: c.store.overlayXattr(), links: make(map[inode]string), root: Entry{Path: "."}, live: true}
 	if len(lower) > 0 {
 		if x.root, err = c.store.describeRoot(lower[0]); err != nil {
 			return err
@@ -339,9 +338,9 @@ func (c *ContainerLayer) writeTar(ctx context.Context, out io.Writer) error {
 	}
 	switch {
 	case c.store.overlay:
-		x.lowers, x.walk = files[1:], walkUpper(files[0])
+		x.lowers, x.walk = files[1:], walkUpper(files[0], true)
 	case len(lower) == 0:
-		x.walk = walkUpper(files[0])
+		x.walk = walkUpper(files[0], true)
 	default:
 		x.walk = (&plainArea{s: c.store}).walkChanged(files[0], files[1])
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -133,4 +134,56 @@ func mountContainer(t *testing.T, c *ContainerLayer) (root string, unmount func(
 	unmount = func() { unix.Unmount(target, unix.MNT_DETACH) }
 	t.Cleanup(unmount)
 	return target, unmount
+}
+
+// TestSnapshotContainerLive commits a container that changes its files all the time.
+func TestSnapshotContainerLive(t *testing.T) {
+	s := testStore(t, "overlay")
+	img, err := s.CreateImage(t.Context(), ImageOptions{Names: []string{"empty"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.CreateContainerLayer(t.Context(), digest.FromString("live").Encoded(), img.ID, ContainerLayerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	upper, err := c.Upper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files{t, upper}.write("stays", "stays")
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			os.MkdirAll(upper+"/d/e", 0o755)
+			os.WriteFile(upper+"/d/e/comes", []byte(strings.Repeat("x", i%50_000)), 0o644)
+			os.WriteFile(upper+"/changes", []byte(strings.Repeat("y", i%600_000)), 0o644)
+			os.RemoveAll(upper + "/d")
+		}
+	})
+	defer busy.Wait()
+	defer close(stop)
+	for range 100 {
+		layer, err := c.Commit(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := s.View(layer.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Lstat("stays"); err != nil {
+			t.Error(err)
+		}
+		v.Close()
+		if _, err := c.Changes(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -136,7 +136,7 @@ func (a *overlayArea) stream(ctx context.Context, sn *Snapshot) (_ *stream, err 
 		return nil, err
 	}
 	defer w.close()
-	c := changes{w: w, root: sn.root, xattr: a.s.overlayXattr(), limit: sn.limit, lowers: lowers, links: make(map[inode]string), walk: walkUpper(upper)}
+	c := changes{w: w, root: sn.root, xattr: a.s.overlayXattr(), limit: sn.limit, lowers: lowers, links: make(map[inode]string), walk: walkUpper(upper, false)}
 	if err := c.write(ctx); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -13,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// walkUpper finds everything in an overlay upper directory.
-func walkUpper(upper *os.File) func(context.Context, func(*item) error) error {
+// walkUpper finds everything in an overlay upper directory; with live, directories may
+// vanish meanwhile.
+func walkUpper(upper *os.File, live bool) func(context.Context, func(*item) error) error {
 	return func(ctx context.Context, emit func(*item) error) error {
 		root, err := openDirAt(int(upper.Fd()), ".")
 		if err != nil {
@@ -24,7 +26,7 @@ func walkUpper(upper *os.File) func(context.Context, func(*item) error) error {
 		if err := emit(&item{path: ".", dir: root.hold()}); err != nil {
 			return err
 		}
-		return walkUpperDir(root, "", emit)
+		return walkUpperDir(root, "", live, emit)
 	}
 }
 
@@ -37,8 +39,11 @@ func openDirAt(at int, name string) (*openDir, error) {
 	return d.hold(), nil
 }
 
-func walkUpperDir(dir *openDir, prefix string, emit func(*item) error) error {
+func walkUpperDir(dir *openDir, prefix string, live bool, emit func(*item) error) error {
 	children, err := readChildren(dir.fd)
+	if live && errors.Is(err, unix.ENOENT) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("read directory /%s: %w", prefix, err)
 	}
@@ -51,11 +56,14 @@ func walkUpperDir(dir *openDir, prefix string, emit func(*item) error) error {
 			continue
 		}
 		sub, err := openDirAt(dir.fd, child.name)
+		if live && err == unix.ENOENT {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("open directory /%s: %w", name, err)
 		}
 		if err = emit(&item{path: name, dir: sub.hold()}); err == nil {
-			err = walkUpperDir(sub, name, emit)
+			err = walkUpperDir(sub, name, live, emit)
 		}
 		sub.release()
 		if err != nil {

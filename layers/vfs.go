@@ -98,7 +98,7 @@ func (a *plainArea) stream(ctx context.Context, sn *Snapshot) (_ *stream, err er
 	// Marks of overlayfs mean nothing here, nor do they belong into a layer.
 	c := changes{w: w, root: sn.root, xattr: a.s.overlayXattr(), limit: sn.limit, links: make(map[inode]string)}
 	if len(files) == 1 {
-		c.walk = walkUpper(files[0])
+		c.walk = walkUpper(files[0], false)
 	} else {
 		c.walk = a.walkChanged(files[0], files[1])
 	}
