@@ -198,7 +198,8 @@ func (c *container) runProcess(end *wire.Event) (err error) {
 	if err != nil {
 		return err
 	}
-	lc, err := libcontainer.Create(filepath.Join(c.dir, "state"), "c", cfg)
+	// The id also names the session keyring, which no two containers may share.
+	lc, err := libcontainer.Create(filepath.Join(c.dir, "state"), c.req.ID, cfg)
 	if err != nil {
 		return err
 	}
