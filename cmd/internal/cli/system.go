@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -75,6 +76,10 @@ func (e *Env) systemPrune(ctx context.Context, f *pruneFlags) error {
 	if err != nil {
 		return err
 	}
+	wantedNetworks, err := parseNetworkFilters(f.filters, time.Now(), pruneKeys...)
+	if err != nil {
+		return err
+	}
 	if ok, err := f.confirmed(e); err != nil || !ok {
 		return err
 	}
@@ -87,7 +92,7 @@ func (e *Env) systemPrune(ctx context.Context, f *pruneFlags) error {
 		return err
 	}
 	_, err = e.pruneContainers(ctx, wanted)
-	errs := []error{err, e.pruneUnusedNetworks(ctx, wanted)}
+	errs := []error{err, e.pruneNetworks(ctx, wantedNetworks)}
 	if f.volumes {
 		errs = append(errs, e.pruneAnonymousVolumes(ctx))
 	}
@@ -101,45 +106,6 @@ func (e *Env) systemPrune(ctx context.Context, f *pruneFlags) error {
 	}
 	_, err = fmt.Fprintf(e.Stdout, "Total reclaimed space: %s\n", humanSize(max(before-after, 0)))
 	return err
-}
-
-// pruneUnusedNetworks removes the networks that no container is on.
-func (e *Env) pruneUnusedNetworks(ctx context.Context, wanted *containerFilter) error {
-	if len(wanted.kinds) > 0 {
-		return nil
-	}
-	cs, err := e.containers(ctx)
-	if err != nil {
-		return err
-	}
-	networks, err := cs.Networks()
-	if err != nil {
-		return err
-	}
-	users, err := cs.NetworkUsers()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	first := true
-	for _, n := range networks {
-		if n.Created.IsZero() || len(users[n.Name]) > 0 {
-			continue
-		}
-		if _, err := cs.RemoveNetwork(n.Name); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if first {
-			fmt.Fprintln(e.Stdout, "Deleted Networks:")
-			first = false
-		}
-		fmt.Fprintln(e.Stdout, n.Name)
-	}
-	if !first {
-		fmt.Fprintln(e.Stdout)
-	}
-	return errors.Join(errs...)
 }
 
 // pruneAnonymousVolumes removes the anonymous volumes that no container has.
