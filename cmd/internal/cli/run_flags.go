@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -30,6 +31,8 @@ type runFlags struct {
 	pull, platform               string
 	quiet, rootfs                bool
 	domainname                   string
+	noHosts, noHostname          bool
+	registry                     registryFlags
 	startFlags
 }
 
@@ -60,10 +63,13 @@ func (f *runFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVar(&f.pull, "pull", "", "Fetch the image: `POLICY` missing, always, never or newer (default missing)")
 	fs.StringVar(&f.platform, "platform", "", "Fetch the image for `OS/ARCH[/VARIANT]`")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "Don't show how the image is fetched")
+	f.registry.declare(fs)
 	fs.BoolVar(&f.rootfs, "rootfs", false, "Use the directory given in place of an image, as it is")
 	fs.StringVarP(&f.hostname, "hostname", "h", "", "Host `NAME` in the container")
 	fs.StringVar(&f.domainname, "domainname", "", "Domain `NAME` in the container")
 	f.declareNames(fs)
+	fs.BoolVar(&f.noHosts, "no-hosts", false, "Leave /etc/hosts to the image")
+	fs.BoolVar(&f.noHostname, "no-hostname", false, "Leave /etc/hostname to the image")
 	f.networkFlags.declare(fs)
 	f.healthFlags.declare(fs)
 	f.containerFlags.declareLimits(fs)
@@ -115,7 +121,7 @@ func (f *runFlags) request(lookupEnv func(string) (string, bool), environ []stri
 	r.env = func(image []string) ([]string, error) { return f.environment(image, lookupEnv, environ) }
 	c := &r.base.Config
 	c.ReadOnly, c.Privileged, c.CapAdd, c.CapDrop = f.readOnly, f.privileged, f.capAdd, f.capDrop
-	c.Domainname = f.domainname
+	c.Domainname, c.NoHosts, c.NoHostname = f.domainname, f.noHosts, f.noHostname
 	r.base.Init, r.base.OpenStdin, r.base.StdinOnce = f.init, f.interactive, f.interactive && !f.detach
 	steps := []func() error{
 		func() error { return f.processFlags.apply(c) },
@@ -128,6 +134,7 @@ func (f *runFlags) request(lookupEnv func(string) (string, bool), environ []stri
 		func() (err error) { r.base.Mounts, err = f.list(); return err },
 		func() error { return f.source(r) },
 		f.startFlags.check,
+		f.conflicts,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -136,6 +143,14 @@ func (f *runFlags) request(lookupEnv func(string) (string, bool), environ []stri
 	}
 	r.base.Foreground = f.foreground(&r.base)
 	return r, nil
+}
+
+// conflicts refuses flags that do not go together and belong to different groups.
+func (f *runFlags) conflicts() error {
+	if f.noHosts && len(f.addHost) > 0 {
+		return errors.New("--no-hosts and --add-host cannot be set together")
+	}
+	return nil
 }
 
 // foreground reports whether the container is to end with the command: nothing
@@ -152,7 +167,7 @@ func (f *runFlags) source(r *runRequest) (err error) {
 		return err
 	}
 	r.fetch, err = parsePullSettings(f.platform, "", f.quiet)
-	r.fetch.newer = r.pull == builder.PullNewer
+	r.fetch.registry, r.fetch.newer = f.registry, r.pull == builder.PullNewer
 	return err
 }
 
@@ -165,11 +180,11 @@ func (f *startFlags) check() error {
 	}
 	switch {
 	case f.detach && len(f.attach) > 0:
-		return fmt.Errorf("conflicting options: cannot specify both --attach and --detach")
+		return errors.New("conflicting options: cannot specify both --attach and --detach")
 	case f.wait && !f.detach:
-		return fmt.Errorf("--wait needs --detach as well")
+		return errors.New("--wait needs --detach as well")
 	case f.waitTimeout > 0 && !f.wait:
-		return fmt.Errorf("--wait-timeout needs --wait as well")
+		return errors.New("--wait-timeout needs --wait as well")
 	}
 	return nil
 }

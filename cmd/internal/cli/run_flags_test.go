@@ -131,7 +131,7 @@ func TestRunOptions(t *testing.T) {
 			o.Mounts = []run.ContainerMount{{Type: "volume", Name: "data", Destination: "/vol"}, {Type: "tmpfs", Destination: "/other"}}
 		})},
 		{"much", []string{
-			"-h", "box", "--domainname", "d", "--network", "none", "--add-host", "a:10.0.0.1", "--add-host", "b=::1",
+			"-h", "box", "--domainname", "d", "--no-hostname", "--network", "none", "--add-host", "a:10.0.0.1", "--add-host", "b=::1",
 			"--add-host", "c:[::2]", "--dns", "1.1.1.1", "--dns-opt", "x", "--dns-option", "y", "--read-only", "--privileged",
 			"--cap-add", "NET_ADMIN", "--cap-drop", "all",
 			"-m", "512m", "--memory-swap", "1g", "--memory-reservation", "256m", "--cpus", "1.5", "--pids-limit", "7", "--shm-size", "1m",
@@ -140,6 +140,7 @@ func TestRunOptions(t *testing.T) {
 		}, nil, from(func(o *run.ContainerOptions) {
 			c := &o.Config
 			o.NetworkMode, o.Networks, c.Hostname, c.Domainname, c.Network = "none", nil, "box", "d", "none"
+			c.NoHostname = true
 			c.ExtraHosts = []string{"a:10.0.0.1", "b:::1", "c:::2"}
 			c.DNS, c.DNSOptions, c.ReadOnly, c.Privileged = []string{"1.1.1.1"}, []string{"x", "y"}, true, true
 			c.CapAdd, c.CapDrop = []string{"NET_ADMIN"}, []string{"all"}
@@ -262,6 +263,7 @@ func TestRunErrors(t *testing.T) {
 		{"--device-cgroup-rule c_1:-2_r", "invalid device cgroup format"},
 		{"--device-cgroup-rule c_1:2_rx", "invalid device cgroup format"},
 		{"--security-opt mask=x", `"x" is not an absolute path`},
+		{"--no-hosts --add-host a:1.1.1.1", "--no-hosts and --add-host cannot be set together"},
 		{"--sysctl x", `invalid --sysctl "x"`},
 		{"-v /a:/x --tmpfs /x", "duplicate mount point: /x"},
 		{"-v /a:/x --mount type=tmpfs,dst=/x/", "duplicate mount point: /x"},
