@@ -44,8 +44,9 @@ found.`,
 			return startError(e.run(cmd.Context(), &f, args[0], args[1:]))
 		},
 	}
-	f.declare(cmd.Flags())
+	cmd.Flags().SortFlags = false
 	f.startFlags.declare(cmd.Flags())
+	f.declare(cmd.Flags())
 	cmd.Flags().SetInterspersed(false)
 	e.commonFlags(cmd)
 	return cmd
