@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"cooper/builder"
@@ -223,6 +225,9 @@ func (e *Env) create(ctx context.Context, f *runFlags, name string, command []st
 		if image, err = e.imageToRun(ctx, store, name, request.pull, request.fetch); err != nil {
 			return nil, err
 		}
+		if err := run.CheckPlatform(image.Config.Platform); err != nil {
+			fmt.Fprintf(e.Stderr, "WARNING: %v\n", err)
+		}
 	}
 	options, warning, err := request.options(image, name, command)
 	if err != nil {
@@ -303,16 +308,30 @@ func (e *Env) imageToRun(ctx context.Context, store *layers.Store, name string, 
 	defer stop()
 	if policy == builder.PullMissing || policy == builder.PullNever {
 		image, err := store.ImageFor(name, fetch.platform)
-		if err == nil || !errors.Is(err, layers.ErrNotFound) {
+		other := err == nil && !suits(image, fetch.platform)
+		if err == nil && !other || err != nil && !errors.Is(err, layers.ErrNotFound) {
 			return image, err
 		}
-		if _, indexErr := store.Image(name); indexErr == nil {
-			return image, err // an index that has other platforms
+		if index, indexErr := store.Image(name); indexErr == nil && index.IsIndex() {
+			return image, err // it has other platforms
+		}
+		missing := fmt.Errorf("image %s is not in the store", name)
+		if other {
+			missing = fmt.Errorf("image %s is in the store for %s, not for %s", name, platforms.Format(image.Config.Platform), platforms.Format(fetch.platform))
 		}
 		if policy == builder.PullNever {
-			return image, withHint(fmt.Errorf("image %s is not in the store", name), "Pull or build it first, or leave out --pull=never.")
+			return image, withHint(missing, "Pull or build it first, or leave out --pull=never.")
 		}
-		fmt.Fprintf(e.Stderr, "Unable to find image '%s' locally\n", name)
+		if other {
+			fmt.Fprintf(e.Stderr, "%v\n", missing)
+		} else {
+			fmt.Fprintf(e.Stderr, "Unable to find image '%s' locally\n", name)
+		}
 	}
 	return e.pull(ctx, store, name, fetch)
+}
+
+// suits reports whether an image is for platform p, if one is asked for.
+func suits(image layers.Image, p ocispec.Platform) bool {
+	return p.Architecture == "" || image.Config.Architecture == "" || platforms.Only(p).Match(platforms.Normalize(image.Config.Platform))
 }
