@@ -74,6 +74,9 @@ type Options struct {
 	SSH map[string]string
 	// NoCache runs every step even if a record would give its layer.
 	NoCache bool
+	// CacheTTL is how old the results of earlier builds may be; 0 is no
+	// limit.
+	CacheTTL time.Duration
 	// Pull says when base images are fetched.
 	Pull PullPolicy
 	// Platforms are the target platforms; none is the host's. For several the

@@ -275,7 +275,7 @@ func (s *stage) lookup(key layers.Key) (outcome, bool) {
 		return outcome{}, false
 	}
 	rec, ok := s.b.Store.Lookup(key)
-	if !ok {
+	if !ok || s.o.CacheTTL > 0 && time.Since(rec.Created) > s.o.CacheTTL {
 		return outcome{}, false
 	}
 	layer, err := s.b.Store.Layer(rec.Layer)
@@ -315,7 +315,7 @@ func (s *stage) make(ctx context.Context, v *vertex, w work, step digest.Digest,
 			return out, err
 		}
 	}
-	out.created = s.now()
+	out.created = time.Now().UTC()
 	out.at = position{key: digest.Digest(key), parent: out.commit}
 	s.keep(v, out.commit, step, key, out.created)
 	return out, nil

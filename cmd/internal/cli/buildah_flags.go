@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -28,6 +29,7 @@ type buildahFlags struct {
 	logFile                         string
 	omitHistory                     bool
 	noCacheFilter                   []string
+	cacheTTL                        time.Duration
 }
 
 func (f *buildahFlags) declare(fs *pflag.FlagSet) {
@@ -40,6 +42,7 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 	fs.IntVar(&f.jobs, "jobs", 0, "Run at most `N` steps at once (default no limit)")
 	fs.BoolVar(&f.layers, "layers", true, "Use the cache, and give each step a layer; without, all steps have one")
 	fs.StringArrayVar(&f.noCacheFilter, "no-cache-filter", nil, "Run every step of `STAGE`, whatever the cache holds (repeatable)")
+	fs.DurationVar(&f.cacheTTL, "cache-ttl", -1, "Run steps again whose results are older than `DURATION` (24h), with 0 all (default no limit)")
 	fs.StringVar(&f.isolation, "isolation", "", "Isolate steps: `TYPE` default, oci or rootless, which are the same here")
 	fs.StringVar(&f.logFile, "logfile", "", "Write the progress to `FILE`")
 	fs.BoolVar(&f.omitHistory, "omit-history", false, "Leave the history out of the image's config")
@@ -69,6 +72,7 @@ func (f *buildahFlags) apply(o *builder.Options, lookupEnv func(string) (string,
 		return fmt.Errorf("invalid --jobs %d: want a positive number, or 0 for no limit", f.jobs)
 	}
 	o.Jobs, o.OmitHistory = f.jobs, f.omitHistory
+	o.NoCache, o.CacheTTL = o.NoCache || f.cacheTTL == 0, max(f.cacheTTL, 0)
 	if !f.layers {
 		o.NoCache, o.Squash = true, cmp.Or(o.Squash, builder.SquashNew)
 	}

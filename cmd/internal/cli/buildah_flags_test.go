@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -37,6 +38,8 @@ func TestBuildahOptions(t *testing.T) {
 		{"missing context", []string{"--build-context=a=" + dir + "/no"}, builder.Options{}, "failed to get build context a: stat"},
 		{"file as context", []string{"--build-context=a=" + file}, builder.Options{}, "not a directory"},
 		{"schedule", []string{"--jobs=2", "--no-cache-filter=a,b", "--no-cache-filter", "c", "--omit-history"}, builder.Options{Jobs: 2, NoCacheFilter: []string{"a", "b", "c"}, OmitHistory: true}, ""},
+		{"old cache", []string{"--cache-ttl=90m"}, builder.Options{CacheTTL: 90 * time.Minute}, ""},
+		{"no old cache", []string{"--cache-ttl=0"}, builder.Options{NoCache: true}, ""},
 		{"layers", []string{"--layers=false"}, builder.Options{NoCache: true, Squash: builder.SquashNew}, ""},
 		{"without effect", []string{"--layers", "--rm", "--force-rm", "--compress", "--isolation=oci", "--skip-unused-stages", "--disable-content-trust"}, builder.Options{}, ""},
 		{"chroot", []string{"--isolation", "chroot"}, builder.Options{}, "--isolation=chroot is not supported"},
