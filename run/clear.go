@@ -23,6 +23,9 @@ const clearTime = 5 * time.Second
 // clear ends what a killed monitor left running and removes what it made. Nobody
 // else may be at it: the lock must be held.
 func (c *Container) clear(st *State) error {
+	for _, dir := range st.Cgroups {
+		thaw(dir) // what is frozen can't die
+	}
 	errs := []error{killProcess(st.PID, st.StartTime)}
 	for _, dir := range st.Cgroups {
 		errs = append(errs, removeCgroup(dir))
@@ -82,8 +85,8 @@ func removeCgroup(dir string) error {
 		if err := killCgroup(dir); err != nil {
 			return err
 		}
-		if last = removeCgroupTree(dir); last == nil {
-			return nil
+		if last = removeCgroupTree(dir); !errors.Is(last, unix.EBUSY) {
+			return last
 		}
 	}
 	return last
@@ -115,12 +118,16 @@ func killCgroup(dir string) error {
 	})
 }
 
-// removeCgroupTree removes a cgroup and those below it. Frozen processes can't
-// die, so it thaws them.
-func removeCgroupTree(dir string) error {
-	for file, thaw := range map[string]string{"freezer.state": "THAWED", "cgroup.freeze": "0"} {
-		_ = writeControl(dir, file, thaw) // one of them is there, if any
+// thaw lets the processes in a cgroup go on.
+func thaw(dir string) {
+	for file, thawed := range map[string]string{"freezer.state": "THAWED", "cgroup.freeze": "0"} {
+		_ = writeControl(dir, file, thawed) // one of them is there, if any
 	}
+}
+
+// removeCgroupTree removes a cgroup and those below it.
+func removeCgroupTree(dir string) error {
+	thaw(dir)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -147,4 +147,5 @@ const (
 	StatusPaused     = life.StatusPaused
 	StatusRestarting = life.StatusRestarting
 	StatusExited     = life.StatusExited
+	StatusDead       = life.StatusDead
 )

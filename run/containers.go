@@ -344,7 +344,7 @@ func (cs *Containers) ListStates() ([]*Container, []State, error) {
 		if errors.Is(err, ErrNoContainer) {
 			continue // removed just now, or at last
 		}
-		if err != nil {
+		if err != nil && st.Status != StatusDead {
 			return nil, nil, err
 		}
 		all = append(all, found{c, st})

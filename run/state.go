@@ -236,6 +236,8 @@ func (c *Container) settleLocked() (State, error) {
 	boot := bootID()
 	if st.BootID == boot {
 		if err := c.clear(&st); err != nil {
+			// It is neither running nor gone; the next who looks tries again.
+			st.Status, st.Error = StatusDead, err.Error()
 			return st, err
 		}
 	}

@@ -2,7 +2,10 @@ package run
 
 import (
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -95,5 +98,81 @@ func TestStateBelieved(t *testing.T) {
 	}
 	if _, err := cs.Find("web"); !errors.Is(err, ErrNoContainer) {
 		t.Errorf("Find = %v, want ErrNoContainer", err)
+	}
+}
+
+// TestStateFrozen clears away a container that was paused when its monitor was
+// killed.
+func TestStateFrozen(t *testing.T) {
+	dir, file, frozen := testFreezer(t)
+	c, left := abandoned(t, ContainerOptions{Name: "web"}, bootID())
+	go left.Wait()
+	st, err := c.readState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.Status, st.Cgroups = StatusPaused, []string{dir}
+	if err := c.writeState(st); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"cgroup.procs": strconv.Itoa(left.Process.Pid), file: frozen} {
+		if err := writeControl(dir, name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun := time.Now()
+	if st, err = c.State(); err != nil || st.Status != StatusExited {
+		t.Errorf("State() = %+v, %v, want exited", st, err)
+	}
+	if took := time.Since(begun); took > clearTime/2 {
+		t.Errorf("it took %v", took)
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("the cgroup is still there")
+	}
+}
+
+// testFreezer makes a cgroup that can be frozen, and says by writing what to which
+// file.
+func testFreezer(t *testing.T) (dir, file, frozen string) {
+	t.Helper()
+	for _, place := range []struct{ dir, file, frozen string }{
+		{"/sys/fs/cgroup/freezer", "freezer.state", "FROZEN"}, {"/sys/fs/cgroup", "cgroup.freeze", "1"},
+	} {
+		dir := filepath.Join(place.dir, "cooper-frozen-"+newContainerID()[:12])
+		if os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		t.Cleanup(func() { removeCgroup(dir) })
+		if _, err := os.Lstat(filepath.Join(dir, place.file)); err == nil {
+			return dir, place.file, place.frozen
+		}
+	}
+	t.Skip("no cgroup that can be written and frozen")
+	return "", "", ""
+}
+
+// TestStateDead lists a container that can't be cleared away with the others.
+func TestStateDead(t *testing.T) {
+	c, left := abandoned(t, ContainerOptions{Name: "web"}, bootID())
+	go left.Wait()
+	st, err := c.readState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck := t.TempDir() // no cgroup, so it can't be removed as one
+	if err := os.WriteFile(stuck+"/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st.Cgroups = []string{stuck}
+	if err := c.writeState(st); err != nil {
+		t.Fatal(err)
+	}
+	list, states, err := c.cs.ListStates()
+	if err != nil || len(list) != 1 || states[0].Status != StatusDead || states[0].Error == "" {
+		t.Errorf("ListStates() = %v, %+v, %v, want one dead", list, states, err)
+	}
+	if err := c.Remove(t.Context(), RemoveOptions{Force: true}); err == nil {
+		t.Error("Remove of what can't be cleared away succeeded")
 	}
 }

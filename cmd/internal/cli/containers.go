@@ -169,6 +169,8 @@ func statusText(st run.State, now time.Time) string {
 	switch st.Status {
 	case run.StatusCreated:
 		return "Created"
+	case run.StatusDead:
+		return "Dead"
 	case run.StatusExited:
 		return fmt.Sprintf("Exited (%d) %s ago", st.ExitCode, since(st.Finished))
 	case run.StatusRestarting:

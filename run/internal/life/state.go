@@ -22,6 +22,9 @@ const (
 	StatusPaused     = "paused"
 	StatusRestarting = "restarting"
 	StatusExited     = "exited"
+	// StatusDead: its monitor was killed, and what it left can't be cleared
+	// away.
+	StatusDead = "dead"
 )
 
 // State is what is known of a container's life. The monitor keeps it as
