@@ -64,6 +64,8 @@ func CheckVolumeName(name string) error {
 const (
 	volumeFile = "volume.json"
 	volumeDir  = "_data"
+	// unfinished begins the name of a directory that is being made or removed.
+	unfinished = ".tmp-"
 )
 
 // CreateVolume makes a volume, or returns the one there is by that name, if it has
@@ -81,7 +83,11 @@ func (cs *Containers) CreateVolume(name string, o VolumeOptions) (Volume, error)
 	if err := checkVolumeOptions(o.Options); err != nil {
 		return Volume{}, fmt.Errorf("create %s: %w", v.Name, err)
 	}
-	made, err := cs.makeVolume(&v, o.fill)
+	made := false
+	err := cs.lockedVolumes(unix.LOCK_SH, func() (err error) {
+		made, err = cs.makeVolume(&v, o.fill)
+		return err
+	})
 	if err != nil {
 		return Volume{}, fmt.Errorf("create %s: %w", v.Name, err)
 	}
@@ -130,7 +136,7 @@ func (cs *Containers) makeVolume(v *Volume, fill func(dir string) error) (made b
 	if _, err := os.Stat(dir); err == nil {
 		return false, nil
 	}
-	aside, err := os.MkdirTemp(all, ".new-")
+	aside, err := os.MkdirTemp(all, unfinished)
 	if err != nil {
 		return false, err
 	}
@@ -251,7 +257,7 @@ func (cs *Containers) RemoveVolume(name string) error {
 // remove takes the volume out of sight by one rename and then removes it.
 func (v Volume) remove() error {
 	dir := filepath.Dir(v.Mountpoint)
-	aside := filepath.Join(filepath.Dir(dir), ".old-"+newContainerID()[:16])
+	aside := filepath.Join(filepath.Dir(dir), unfinished+newContainerID()[:16])
 	if err := os.Rename(dir, aside); err != nil {
 		return fmt.Errorf("remove volume %s: %w", v.Name, err)
 	}
@@ -349,7 +355,8 @@ func (cs *Containers) VolumeUsers() (map[string][]string, error) {
 }
 
 // lockedVolumes calls f with a lock: LOCK_EX to remove volumes, LOCK_SH to make
-// them for a container that nobody can see yet.
+// them, also for a container that nobody can see yet. Nobody is at work on what is
+// unfinished when all are locked out: then it is removed.
 func (cs *Containers) lockedVolumes(how int, f func() error) error {
 	all, err := cs.store.Dir("volumes")
 	if err != nil {
@@ -366,7 +373,23 @@ func (cs *Containers) lockedVolumes(how int, f func() error) error {
 	if err != nil {
 		return fmt.Errorf("lock volumes: %w", err)
 	}
+	if how == unix.LOCK_EX {
+		if err := sweepVolumes(all); err != nil {
+			return err
+		}
+	}
 	return f()
+}
+
+// sweepVolumes removes what processes that were killed have left.
+func sweepVolumes(all string) error {
+	entries, err := os.ReadDir(all)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), unfinished) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(all, e.Name())))
+		}
+	}
+	return err
 }
 
 // source is what is mounted for the volume, and the type and options for it.
