@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -102,8 +103,11 @@ func lastAddress(p netip.Prefix) netip.Addr {
 // next has the MAC address with it, and no neighbour's table is wrong.
 func macOf(ip netip.Addr) string {
 	b := ip.As4()
-	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}.String()
+	return net.HardwareAddr(append(slices.Clone(macPrefix), b[:]...)).String()
 }
+
+// macPrefix begins the MAC addresses that we choose; docker's begin so too.
+var macPrefix = []byte{0x02, 0x42}
 
 // freeInterface is the first of eth0, eth1 ... that is not among own.
 func freeInterface(own []place) string {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -75,8 +76,7 @@ type bridge netlink.Link
 // prepare returns n's bridge, with what the nft table has for it; both are made if
 // they are not there. leases are all that there are, n's own among them.
 func (g *ground) prepare(n *Network, leases []*lease) (b bridge, warnings []string, err error) {
-	b, err = g.find(n, leases)
-	if err != nil {
+	if b, err = g.find(n, leases); err != nil {
 		return nil, nil, err
 	}
 	made := b == nil
@@ -84,29 +84,31 @@ func (g *ground) prepare(n *Network, leases []*lease) (b bridge, warnings []stri
 		if b, err = g.makeBridge(n, leases); err != nil {
 			return nil, nil, fmt.Errorf("make bridge %s for network %s: %w", n.Bridge, n.Name, err)
 		}
-		defer func() {
-			if err != nil {
-				err = errors.Join(err, g.links.LinkDel(b))
-			}
-		}()
 	}
+	if err = g.provide(n, leases, made); err == nil && made {
+		if warnings, err = g.table.passForeign(n); err == nil {
+			err = g.links.LinkSetAlias(b, mark(n))
+		}
+	}
+	if err != nil && made {
+		err = errors.Join(err, g.removeBridge(b))
+	}
+	return b, warnings, err
+}
+
+// provide has the nft table have what n needs. new says that its bridge is.
+func (g *ground) provide(n *Network, leases []*lease, new bool) error {
 	there, err := g.table.exists()
 	switch {
 	case err != nil:
-		return nil, nil, err
+		return err
 	case !there:
-		err = g.table.make(g.localhost(), leases)
-	case made:
+		return g.table.make(g.localhost(), leases)
+	case new:
 		g.table.addNetwork(n)
-		err = g.table.flush("add network to nft table")
+		return g.table.flush("add network to nft table")
 	}
-	if err != nil || !made {
-		return b, nil, err
-	}
-	if warnings, err = g.table.passForeign(n); err != nil {
-		return nil, nil, err
-	}
-	return b, warnings, g.links.LinkSetAlias(b, mark(n))
+	return nil
 }
 
 // find returns n's bridge, or nil. What an earlier network of that name left is
@@ -127,15 +129,17 @@ func (g *ground) find(n *Network, leases []*lease) (bridge, error) {
 		return nil, fmt.Errorf("look for bridge %s: %w", n.Bridge, err)
 	case link.Attrs().Alias == mark(n):
 		return link, nil
-	case !isOurs(link) && link.Attrs().Alias != "":
-		return nil, fmt.Errorf("interface %s, which network %s needs, belongs to somebody else: rename or remove that", n.Bridge, n.Name)
+	case isOurs(link):
+		return nil, g.removeBridge(link)
 	}
-	return nil, g.removeBridge(link)
+	return nil, fmt.Errorf("interface %s, which network %s needs, belongs to somebody else: rename or remove that, or make the network with another --interface-name", n.Bridge, n.Name)
 }
 
-// isOurs reports whether link is a network's bridge.
+// isOurs reports whether link is a network's bridge, or one whose maker was killed
+// before it could mark it.
 func isOurs(link netlink.Link) bool {
-	return link.Type() == "bridge" && strings.HasPrefix(link.Attrs().Alias, markPrefix)
+	a := link.Attrs()
+	return link.Type() == "bridge" && (strings.HasPrefix(a.Alias, markPrefix) || a.Alias == "" && bytes.HasPrefix(a.HardwareAddr, macPrefix) && strings.HasPrefix(a.Name, "cooper"))
 }
 
 // makeBridge makes n's bridge, but for its mark.

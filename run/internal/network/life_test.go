@@ -208,7 +208,19 @@ func TestConnectAndDisconnect(t *testing.T) {
 	if err := a.Disconnect(t.Context(), "net1"); err == nil {
 		t.Error("disconnected twice")
 	}
-	must(t, a.Connect(t.Context(), Attachment{Network: testNetwork(2)}))
+	wantNoAnswer(t, outer, "203.0.113.1:8080")
+	must(t, a.Connect(t.Context(), Attachment{Network: testNetwork(1)})) // with the same address
+	wantAnswer(t, a.in.ns, "203.0.113.2:80", "world 203.0.113.1")
+	wantAnswer(t, outer, "203.0.113.1:8080", "a 203.0.113.2")
+
+	foreign := testNetwork(2)
+	foreign.Bridge = "outside"
+	if err := a.Connect(t.Context(), Attachment{Network: foreign}); err == nil {
+		t.Error("a foreign interface was taken for the bridge")
+	}
+	if got := len(a.Result().Networks); got != 1 {
+		t.Errorf("on %d networks after an error", got)
+	}
 	wantAnswer(t, a.in.ns, "203.0.113.2:80", "world 203.0.113.1")
 
 	lonely := setup(t, request(dir, "lonely"))
@@ -441,4 +453,21 @@ func BenchmarkSetup(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestHalfMadeBridge: its maker was killed before the bridge was complete.
+func TestHalfMadeBridge(t *testing.T) {
+	dir := runDirectory(t)
+	n := testNetwork(1)
+	mac, err := net.ParseMAC(macOf(n.Gateway))
+	must(t, err)
+	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.Bridge, HardwareAddr: mac, TxQLen: -1}}))
+	a, b := setup(t, request(dir, "a", n)), setup(t, request(dir, "b", n))
+	serve(t, b.in.ns, "b", ":80")
+	wantAnswer(t, a.in.ns, "10.77.1.3:80", "b 10.77.1.2")
+	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "cooper-half", HardwareAddr: mac, TxQLen: -1}}))
+	must(t, a.Close())
+	must(t, b.Close())
+	must(t, Sweep(dir))
+	checkNothingLeft(t)
 }

@@ -150,6 +150,8 @@ func (s *Sandbox) join(g *ground, a Attachment) (bridge, error) {
 		return nil, err
 	}
 	b, warnings, err := g.prepare(&p.Network, append(others, &l))
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.warnings = append(s.warnings, warnings...)
 	return b, err
 }
@@ -216,13 +218,14 @@ func (s *Sandbox) Connect(ctx context.Context, a Attachment) (err error) {
 	}
 	defer g.Close()
 	defer lock.Close()
+	before := s.places()
 	b, err := s.join(g, a)
-	if err != nil {
-		return err
+	if err == nil {
+		places := s.places()
+		err = s.in.plug(g, b, &places[len(places)-1])
 	}
-	places := s.places()
-	if err := s.in.plug(g, b, &places[len(places)-1]); err != nil {
-		return errors.Join(err, s.leave(places[:len(places)-1]))
+	if err != nil {
+		return errors.Join(err, s.leave(before))
 	}
 	return s.redirect(ctx)
 }
@@ -260,6 +263,7 @@ func (s *Sandbox) redirect(ctx context.Context) error {
 	if len(s.lease.Ports) > 0 {
 		s.request.Ports = s.lease.Ports // the same host ports again
 	}
+	s.published = target{}
 	if err := s.out.Withdraw(); err != nil || len(s.lease.Places) == 0 {
 		return err
 	}
