@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -141,6 +142,9 @@ func start(dir string) (*Process, error) {
 		// believes in the end of its own children only.
 		cmd.SysProcAttr.Cloneflags |= unix.CLONE_PARENT
 	}
+	// What this process was given by whoever started it, the end of a pipe say, is
+	// not for a monitor that outlives it.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := cmd.Start(); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("start container runner: %w", err)
