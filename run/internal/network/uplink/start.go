@@ -3,6 +3,7 @@ package uplink
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,6 +112,9 @@ func start(runDir string, o StartOptions) error {
 		cmd.Env = append(cmd.Env, EnvAdopt+"=1")
 		cmd.ExtraFiles = append(cmd.ExtraFiles, o.Namespace)
 	}
+	// What this process was given by whoever started it, the end of a pipe say, is
+	// not for a process that outlives it.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start network process: %w", err)
 	}
