@@ -140,3 +140,19 @@ func TestPushByDigest(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPullUnnamed: another image may keep the name.
+func TestPullUnnamed(t *testing.T) {
+	reg := registrytest.New(t)
+	reg.Put("app:1", hello())
+	c := newClient(t)
+	ref := mustParse(t, reg.Host()+"/app:1")
+	image, err := c.Pull(t.Context(), ref, PullOptions{Unnamed: true})
+	if err != nil || len(image.Names) > 0 {
+		t.Errorf("Pull = %+v, %v, want an image without a name", image, err)
+	}
+	raw, err := c.Manifest(t.Context(), ref)
+	if err != nil || digest.FromBytes(raw) != image.Digest {
+		t.Errorf("Manifest = %s, %v, want that of %s", raw, err, image.Digest)
+	}
+}
