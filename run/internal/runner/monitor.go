@@ -86,11 +86,6 @@ func (r *runner) monitor(msg *wire.Message) error {
 	if !req.Run.NoCgroup {
 		go warmCgroups()
 	}
-	if !req.Foreground {
-		r.mu.Lock()
-		r.terminate = func() { m.stop(life.Stop{Grace: req.StopTimeout}) }
-		r.mu.Unlock()
-	}
 	m.sessions.Go(m.serveStarter)
 	go m.accept()
 	end := m.live(msg.Files)

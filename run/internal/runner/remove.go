@@ -1,15 +1,14 @@
 package runner
 
-import (
-	"os/exec"
-)
+import "os/exec"
 
 // remove starts the program that removes the container, if nobody else does: the
 // command that started it is gone, or never meant to stay. Should that fail, a later
 // command that looks removes it.
 func (m *monitor) remove() {
+	detached := !m.req.Foreground && m.req.Attach == nil
 	m.mu.Lock()
-	left := m.left || m.req.Attach == nil
+	left := m.left || detached
 	m.mu.Unlock()
 	if !left || len(m.req.Remover) == 0 {
 		return

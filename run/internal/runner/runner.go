@@ -91,8 +91,6 @@ type runner struct {
 	mu         sync.Mutex
 	containers map[uint64]*container
 	wg         sync.WaitGroup
-	// terminate is the orderly end that a signal asks for.
-	terminate func()
 	// status is a monitor's exit status.
 	status int
 }
@@ -118,7 +116,6 @@ func serve(socket, dir string) (status int, err error) {
 	}
 	defer conn.Close()
 	r := &runner{conn: conn, dir: dir, containers: map[uint64]*container{}}
-	r.terminate = func() { conn.Close() }               // loop ends
 	r.handleSignals(func(os.Signal) { r.conn.Close() }) // loop ends
 	logrus.SetOutput(io.Discard)
 	logrus.AddHook(logHook{conn})
