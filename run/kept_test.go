@@ -12,7 +12,7 @@ import (
 )
 
 // keptStore is a store for tests of containers, and a base image in it.
-func keptStore(t *testing.T) (*Containers, layers.Image) {
+func keptStore(t testing.TB) (*Containers, layers.Image) {
 	t.Helper()
 	dir := t.TempDir()
 	store, err := layers.Open(t.Context(), layers.Options{Root: dir + "/root", RunRoot: dir + "/run"})
@@ -42,7 +42,7 @@ func keptStore(t *testing.T) (*Containers, layers.Image) {
 	return cs, img
 }
 
-func create(t *testing.T, cs *Containers, img layers.Image, o ContainerOptions) *Container {
+func create(t testing.TB, cs *Containers, img layers.Image, o ContainerOptions) *Container {
 	t.Helper()
 	o.Image, o.ImageID = "base", img.ID
 	c, err := cs.Create(t.Context(), o)
