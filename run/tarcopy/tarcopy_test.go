@@ -3,6 +3,7 @@ package tarcopy
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -273,6 +274,36 @@ func TestWriteTar(t *testing.T) {
 	}
 }
 
+// Holes stay holes, and a file may end with one.
+func TestCopySparse(t *testing.T) {
+	from, to := root(t, "f: begin"), root(t)
+	f, err := os.OpenFile(from.Name()+"/f", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("middle"), 5<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(9 << 20); err != nil {
+		t.Fatal(err)
+	}
+	if err := Copy(t.Context(), Place{from, "f"}, Place{to, "f"}, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(from.Name() + "/f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(to.Name() + "/f"); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the copy has %d other bytes, %v", len(got), err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(to.Name()+"/f", &st); err != nil || st.Blocks*512 > 2<<20 {
+		t.Errorf("the copy takes %d bytes, %v", st.Blocks*512, err)
+	}
+}
+
 // A file on which something is mounted can't be replaced; it is written into.
 func TestCopyOntoMount(t *testing.T) {
 	from, to := root(t, "f: new"), root(t, "f: old", "mounted: old")
@@ -309,7 +340,10 @@ func FuzzReadTar(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		to := root(t, "f: outside", "in/")
-		_ = ReadTar(t.Context(), bytes.NewReader(b), Place{to, "in"}, Options{})
+		// Few bytes can stand for a file without end.
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_ = ReadTar(ctx, bytes.NewReader(b), Place{to, "in"}, Options{})
 		names, err := os.ReadDir(to.Name())
 		content, readErr := os.ReadFile(to.Name() + "/f")
 		if err != nil || readErr != nil || len(names) != 2 || string(content) != "outside" {

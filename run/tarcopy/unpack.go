@@ -2,6 +2,7 @@ package tarcopy
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ const xattrPrefix = "SCHILY.xattr."
 // unpacker writes what a tar holds into a directory. Names in the tar are taken
 // element by element: no link in or below the directory is followed.
 type unpacker struct {
+	ctx  context.Context
 	o    Options
 	dir  *os.File
 	dirs []*tar.Header // whose times are set at the end
@@ -29,7 +31,7 @@ type unpacker struct {
 // unpack reads a tar to its end. A file takes the place of another, and a
 // directory is merged with another, but neither takes the other's place.
 func unpack(ctx context.Context, r io.Reader, dir *os.File, o Options) error {
-	u := &unpacker{o: o, dir: dir, buf: make([]byte, 256<<10)}
+	u := &unpacker{ctx: ctx, o: o, dir: dir, buf: make([]byte, 256<<10)}
 	in := tar.NewReader(r)
 	for {
 		if err := context.Cause(ctx); err != nil {
@@ -165,8 +167,7 @@ func (u *unpacker) makeRegular(dir int, base string, h *tar.Header, content io.R
 	}
 	f := os.NewFile(uintptr(fd), base)
 	defer func() { err = errors.Join(err, f.Close()) }()
-	// Without ReadFrom, which would allocate a buffer for each file.
-	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{content}, u.buf); err != nil {
+	if err := u.write(f, content); err != nil {
 		return err
 	}
 	if err := u.finish(dir, base, h); err != nil {
@@ -177,6 +178,36 @@ func (u *unpacker) makeRegular(dir int, base string, h *tar.Header, content io.R
 		if err != nil && err != unix.EPERM && err != unix.EOPNOTSUPP {
 			return fmt.Errorf("set %s: %w", capability, err)
 		}
+	}
+	return nil
+}
+
+// write writes a new file's content. Zeros become holes: a file with few blocks and
+// many bytes is copied as such.
+func (u *unpacker) write(f *os.File, content io.Reader) error {
+	size, hole := int64(0), false // the hole is the file's end
+	for {
+		if err := context.Cause(u.ctx); err != nil {
+			return err
+		}
+		n, err := content.Read(u.buf)
+		if block := u.buf[:n]; n > 0 {
+			if hole = len(bytes.Trim(block, "\x00")) == 0; !hole {
+				if _, err := f.WriteAt(block, size); err != nil {
+					return err
+				}
+			}
+			size += int64(n)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if hole {
+		return f.Truncate(size)
 	}
 	return nil
 }
