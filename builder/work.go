@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func (s *stage) stepError(ctx context.Context, st *dockerfile.Step, err error) e
 		return err
 	}
 	e := &StepError{
-		File: s.o.DockerfileName, Source: s.o.Dockerfile, Location: st.Location, Step: st.Text, Err: err,
+		File: s.o.DockerfileName, Source: s.o.Dockerfile, Location: st.Location, Step: cmp.Or(st.Name, st.Text), Err: err,
 	}
 	var ce *commandError
 	if errors.As(err, &ce) {
