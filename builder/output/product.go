@@ -75,7 +75,7 @@ type Annotation struct {
 	Name, Value string
 }
 
-// kind is the level, with its default.
+// level is the level, with its default.
 func (a *Annotation) level() Level {
 	if a.Level == "" {
 		return OnManifest
