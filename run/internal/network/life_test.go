@@ -471,3 +471,34 @@ func TestHalfMadeBridge(t *testing.T) {
 	must(t, Sweep(dir))
 	checkNothingLeft(t)
 }
+
+// TestKilledAtAnyMoment: whatever a monitor was at when it was killed stands in
+// nobody's way.
+func TestKilledAtAnyMoment(t *testing.T) {
+	dir := runDirectory(t)
+	r := request(dir, "a", testNetwork(1))
+	r.Ports = []Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}, {HostPort: 8080, ContainerPort: 80, Protocol: "udp"}}
+	text, err := json.Marshal(r)
+	must(t, err)
+	for i := range 15 {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), envMonitor+"="+string(text))
+		must(t, cmd.Start())
+		time.Sleep(time.Duration(2*i) * time.Millisecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+		next := request(dir, fmt.Sprint("b", i), testNetwork(1))
+		next.Ports = r.Ports
+		s, err := Setup(t.Context(), next)
+		if err != nil {
+			t.Fatalf("after a kill in millisecond %d: %v", 2*i, err)
+		}
+		serve(t, s.in.ns, "b", ":80")
+		wantAnswer(t, nil, "127.0.0.1:8080", "b 10.77.1.1")
+		must(t, s.Close())
+		if i%2 == 0 {
+			must(t, Sweep(dir))
+			checkNothingLeft(t)
+		}
+	}
+}
