@@ -116,6 +116,9 @@ func (m *monitor) open(files []*os.File) error {
 		return fmt.Errorf("container monitor: control socket: %w", err)
 	}
 	m.listener = l.(*net.UnixListener)
+	if m.req.Foreground {
+		m.req.Log.Driver = "passthrough" // its streams don't come by here
+	}
 	log, err := openLog(m.dir, m.req.Log)
 	if err != nil {
 		return fmt.Errorf("container monitor: %w", err)
