@@ -217,6 +217,7 @@ func (m *mountSpec) finish() (err error) {
 			return errors.New("an image mount needs source=")
 		}
 		m.Source = m.source
+		m.readOnly(true)
 	default:
 		return fmt.Errorf("type %q is not supported: use bind, volume, tmpfs or image", m.kind)
 	}

@@ -84,7 +84,7 @@ func TestParseMount(t *testing.T) {
 				DriverOptions: map[string]string{"type": "tmpfs", "device": "tmpfs"}, Subpath: "a/b",
 			}, "",
 		},
-		{"type=image,source=app,target=/t,image-subpath=usr", run.ContainerMount{Type: "image", Source: "app", Destination: "/t", Subpath: "usr"}, ""},
+		{"type=image,source=app,target=/t,image-subpath=usr", run.ContainerMount{Type: "image", Source: "app", Destination: "/t", Subpath: "usr", Options: []string{"ro"}}, ""},
 		{"type=bind,target=/t", run.ContainerMount{}, "needs source="},
 		{"type=image,target=/t", run.ContainerMount{}, "needs source="},
 		{"type=tmpfs,source=/s,target=/t", run.ContainerMount{}, "a tmpfs has no source"},
