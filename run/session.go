@@ -31,6 +31,8 @@ type Streams struct {
 	Signals <-chan os.Signal
 	// OnStart is called when the program has been executed.
 	OnStart func(pid int)
+
+	lasting bool // the output is used as long as the container runs
 }
 
 // session is a connection with a monitor that lasts as long as a process in the
@@ -60,7 +62,7 @@ type session struct {
 func (s *session) give(req *life.Request, files []*os.File) ([]*os.File, error) {
 	s.direct = req.Foreground
 	if !s.direct {
-		req.Attach = &life.Attach{Input: s.streams.Stdin != nil}
+		req.Attach = &life.Attach{Input: s.streams.Stdin != nil, Lasting: s.streams.lasting}
 		files = s.giveOutput(req.Attach, files)
 		return files, nil
 	}

@@ -39,6 +39,17 @@ func (c *Container) Start(ctx context.Context) error {
 	return s.started(ctx)
 }
 
+// StartTo is Start for a container whose output, beside its log, goes to stdout and
+// stderr as long as it runs. They stay the caller's.
+func (c *Container) StartTo(ctx context.Context, stdout, stderr *os.File) error {
+	s, err := c.begin(ctx, &Streams{Stdout: stdout, Stderr: stderr, lasting: true})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	return s.started(ctx)
+}
+
 // Run starts the container connected with streams, and returns how it ended. A
 // Foreground container has them as its own and ends with ctx and with this process;
 // others live on, and Run returns ErrDetached when that was typed.

@@ -30,10 +30,7 @@ func newStart(e *Env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !attach && !interactive {
 				return e.eachContainer(cmd.Context(), args, false, func(c *run.Container) error {
-					if err := sdnotify.prepare(e); err != nil {
-						return err
-					}
-					err := c.Start(cmd.Context())
+					err := sdnotify.start(cmd.Context(), e, c)
 					if err != nil && !errors.Is(err, run.ErrRunning) {
 						return err
 					}

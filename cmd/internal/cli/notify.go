@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"cooper/run"
 )
@@ -51,13 +53,35 @@ func (f notifyFlag) socket(e *Env) string {
 	return socket
 }
 
-// prepare is called before a container is started: it is to be a part of this
-// process's service.
-func (f notifyFlag) prepare(e *Env) error {
+// start starts a container that this process leaves behind, as a part of this
+// process's service if it has one: then the container's output goes to the journal
+// as well.
+func (f notifyFlag) start(ctx context.Context, e *Env, c *run.Container) error {
+	driver := c.Options().Log.Driver
+	if driver == "passthrough" {
+		return c.StartTo(ctx, e.Stdout, e.Stderr)
+	}
 	if f.socket(e) == "" {
+		return c.Start(ctx)
+	}
+	if err := run.DivideCgroup(); err != nil {
+		return err
+	}
+	if driver == "none" {
+		return c.Start(ctx)
+	}
+	return c.StartTo(ctx, e.journal(e.Stdout), e.journal(e.Stderr))
+}
+
+// journal returns f if it is a stream to systemd's journal, else nil: see
+// $JOURNAL_STREAM in systemd.exec(5).
+func (e *Env) journal(f *os.File) *os.File {
+	var st unix.Stat_t
+	stream, _ := e.LookupEnv("JOURNAL_STREAM")
+	if stream == "" || unix.Fstat(int(f.Fd()), &st) != nil || stream != fmt.Sprintf("%d:%d", st.Dev, st.Ino) {
 		return nil
 	}
-	return run.DivideCgroup()
+	return f
 }
 
 // apply lets the container speak to systemd itself, if that is asked for.

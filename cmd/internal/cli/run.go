@@ -158,11 +158,7 @@ func (e *Env) streams(ctx context.Context, input, terminal, proxy bool) (context
 func (e *Env) runDetached(ctx context.Context, f *runFlags, c *freshContainer) error {
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	err := f.sdnotify.prepare(e)
-	if err == nil {
-		err = c.Start(ctx)
-	}
-	if err != nil {
+	if err := f.sdnotify.start(ctx, e, c.Container); err != nil {
 		if c.Options().AutoRemove {
 			err = errors.Join(err, ignoreGone(c.Remove(context.WithoutCancel(ctx), run.RemoveOptions{Force: true, Volumes: true})))
 		}

@@ -66,7 +66,8 @@ type Request struct {
 
 // Attach connects a command's output with a container's: Stdout and Stderr are
 // indices of files to write to, or wire.NoFile. Input asks for a file in return.
+// Lasting output stays connected when the command leaves.
 type Attach struct {
 	Stdout, Stderr int
-	Input          bool
+	Input, Lasting bool
 }

@@ -33,6 +33,9 @@ func (m *monitor) serveStarter() {
 		if a.input {
 			m.sendInput(m.starter)
 		}
+		if m.req.Attach.Lasting {
+			a = nil // which serveAttached would detach
+		}
 	}
 	m.serveAttached(m.starter, a)
 	select {
