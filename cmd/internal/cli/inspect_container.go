@@ -98,6 +98,8 @@ type configInspect struct {
 	Annotations  map[string]string `json:",omitempty"`
 	StopSignal   string            `json:",omitempty"`
 	StopTimeout  *int              `json:",omitempty"`
+	// CreateCommand is podman's: the command line that made the container.
+	CreateCommand []string `json:",omitempty"`
 }
 
 type healthcheckInspect struct {
@@ -238,22 +240,23 @@ func describeMount(m run.ContainerMount) mountInspect {
 func describeConfig(o run.ContainerOptions) configInspect {
 	c := o.Config
 	in := configInspect{
-		Hostname:     c.Hostname,
-		Domainname:   c.Domainname,
-		User:         c.User,
-		AttachStdin:  o.OpenStdin,
-		AttachStdout: true,
-		AttachStderr: true,
-		Tty:          c.Terminal,
-		OpenStdin:    o.OpenStdin,
-		StdinOnce:    o.StdinOnce,
-		Env:          c.Env,
-		Cmd:          o.Cmd,
-		Image:        o.Image,
-		WorkingDir:   c.Dir,
-		Entrypoint:   o.Entrypoint,
-		Labels:       o.Labels,
-		Annotations:  c.Annotations,
+		Hostname:      c.Hostname,
+		Domainname:    c.Domainname,
+		User:          c.User,
+		AttachStdin:   o.OpenStdin,
+		AttachStdout:  true,
+		AttachStderr:  true,
+		Tty:           c.Terminal,
+		OpenStdin:     o.OpenStdin,
+		StdinOnce:     o.StdinOnce,
+		Env:           c.Env,
+		Cmd:           o.Cmd,
+		Image:         o.Image,
+		WorkingDir:    c.Dir,
+		Entrypoint:    o.Entrypoint,
+		Labels:        o.Labels,
+		Annotations:   c.Annotations,
+		CreateCommand: o.CreateCommand,
 	}
 	if in.Hostname == "" && c.UTS == "" {
 		in.Hostname = shortID(o.ID)
