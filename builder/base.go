@@ -264,6 +264,7 @@ func (img *image) top(ctx context.Context, bd *build, name string) (string, erro
 			if top, ok := bd.images.stored(img.config); ok { // another build was here
 				img.layer = top
 				img.fetched.Store(true)
+				img.err = img.remember(bd.b.Store, top)
 				return
 			}
 		}
