@@ -330,12 +330,10 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 	if err != nil {
 		return err
 	}
-	log, closeLog, err := f.buildahFlags.log(e.Stderr)
+	display, err := f.buildahFlags.open(e.Stderr, o.Platforms, progress.Options{Mode: mode})
 	if err != nil {
 		return err
 	}
-	defer closeLog()
-	display := progress.New(log, progress.Options{Mode: mode})
 	defer display.Close()
 	b := &builder.Builder{Store: store, Registry: client, Runtime: runtime, Events: display.Event, Stdout: e.Stdout}
 	src := &sources{env: e, builder: b, o: &o, file: f.file, ignoreFile: f.ignoreFile}
@@ -353,7 +351,7 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 	if err != nil {
 		return err
 	}
-	return e.built(result, f, o.Outputs, display.Mode())
+	return e.built(result, f, o.Outputs, display.mode())
 }
 
 // built says what was built: on a terminal, whose display does not, and where

@@ -27,6 +27,7 @@ type buildahFlags struct {
 	layers, rm                      bool
 	isolation                       string
 	logFile                         string
+	logSplit                        bool
 	omitHistory                     bool
 	noCacheFilter                   []string
 	cacheTTL                        time.Duration
@@ -45,6 +46,7 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.cacheTTL, "cache-ttl", -1, "Run steps again whose results are older than `DURATION` (24h), with 0 all (default no limit)")
 	fs.StringVar(&f.isolation, "isolation", "", "Isolate steps: `TYPE` default, oci or rootless, which are the same here")
 	fs.StringVar(&f.logFile, "logfile", "", "Write the progress to `FILE`")
+	fs.BoolVar(&f.logSplit, "logsplit", false, "Write that of each --platform to a file of its own: FILE_linux_arm64")
 	fs.BoolVar(&f.omitHistory, "omit-history", false, "Leave the history out of the image's config")
 	fs.BoolVar(&f.rm, "rm", true, "Keep no containers of steps (they never are)")
 	for _, name := range []string{"force-rm", "compress", "disable-content-trust"} {
@@ -155,16 +157,4 @@ func (f *buildahFlags) client(store *layers.Store) (*registry.Client, error) {
 		c.RegistriesConf, c.SignaturePolicy = f.registriesConf, f.signaturePolicy
 	}
 	return c, err
-}
-
-// log is where the progress goes: stderr or --logfile. The caller closes it.
-func (f *buildahFlags) log(stderr *os.File) (*os.File, func() error, error) {
-	if f.logFile == "" {
-		return stderr, func() error { return nil }, nil
-	}
-	file, err := os.Create(f.logFile)
-	if err != nil {
-		return nil, nil, fmt.Errorf("log file: %w", err)
-	}
-	return file, file.Close, nil
 }
