@@ -502,3 +502,40 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		}
 	}
 }
+
+// TestLoopbackIsOurs: that 127.0.0.1 leads to containers opens it neither to them nor
+// to the machine's neighbours.
+func TestLoopbackIsOurs(t *testing.T) {
+	dir := runDirectory(t)
+	outer := world(t)
+	r := request(dir, "a", testNetwork(1))
+	r.Ports = []Port{{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}
+	a := setup(t, r)
+	serve(t, a.in.ns, "a", ":80")
+	serve(t, nil, "host", "127.0.0.1:81")
+	wantAnswer(t, nil, "127.0.0.1:8080", "a 10.77.1.1")
+	stranger := setup(t, request(dir, "stranger", testNetwork(2)))
+	for _, who := range []struct {
+		ns      *os.File
+		gateway netip.Addr
+	}{{outer, hostAddress.Addr()}, {stranger.in.ns, testNetwork(2).Gateway}} {
+		must(t, within(who.ns, func() error { return routeLoopback(who.gateway) }))
+		wantNoAnswer(t, who.ns, "127.0.0.1:8080")
+		wantNoAnswer(t, who.ns, "127.0.0.1:81")
+	}
+}
+
+// routeLoopback sends packets to 127.0.0.0/8 to a gateway, as an attacker would.
+func routeLoopback(gateway netip.Addr) error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	eth, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		netlink.AddrDel(lo, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("127.0.0.1/8"))}), setSysctl("ipv4/conf/eth0/route_localnet", "1"),
+		netlink.RouteReplace(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: gateway.AsSlice(), Dst: ipNet(netip.MustParsePrefix("127.0.0.0/8"))}))
+}
