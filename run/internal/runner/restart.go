@@ -46,9 +46,7 @@ func (m *monitor) next(end *wire.Event, delay time.Duration) (time.Duration, boo
 	if !wanted {
 		return delay, false
 	}
-	if delay = min(2*delay, lastDelay); delay == 0 || end.Finished.Sub(end.Started) >= longRun {
-		delay = firstDelay
-	}
+	delay = backoff(delay, end.Finished.Sub(end.Started))
 	m.settle(end, code, 1)
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
@@ -59,6 +57,15 @@ func (m *monitor) next(end *wire.Event, delay time.Duration) (time.Duration, boo
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return delay, !m.stopping
+}
+
+// backoff is the wait after a run that took so long, when the one before it was
+// followed by the wait last.
+func backoff(last, ran time.Duration) time.Duration {
+	if last == 0 || ran >= longRun {
+		return firstDelay
+	}
+	return min(2*last, lastDelay)
 }
 
 // settle writes down that the container will be started again.
