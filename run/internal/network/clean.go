@@ -11,15 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Leave removes bridges and the nft table when nobody uses them any more. A monitor
+// calls it last, after its container's end has been reported.
+//
+// A user's bridges end with the user's network process: then this does nothing.
+func Leave(r *Request) error {
+	if r.Rootless {
+		return nil
+	}
+	return Sweep(r.RunDir)
+}
+
 // lingering is how long bridges stay when the last container has gone.
 const lingering = time.Second
 
-// Linger removes bridges and the nft table when nobody has used them for a second. A
-// monitor calls it last, after its container's end has been reported: to make and
-// remove a bridge takes longer than to start a container, and where one ends the
-// next often starts. One process does it for all, the others return at once.
-//
-// A user's bridges end with the user's network process: then this does nothing.
+// Linger does the same when nobody has used them for a second. It is for containers
+// that are started one after the other: to make and remove a bridge takes longer than
+// to start a container. One process does it for all, the others return at once.
 func Linger(ctx context.Context, r *Request) error {
 	d := runDir(r.RunDir)
 	if r.Rootless {

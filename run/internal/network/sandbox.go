@@ -37,7 +37,7 @@ type Sandbox struct {
 // that keep the host's ports.
 //
 // The error about a host port that is taken wraps ErrPortInUse. After an error
-// nothing is left but bridges that nobody uses: see Linger.
+// nothing is left but bridges that nobody uses: see Leave.
 func Setup(ctx context.Context, r Request) (*Sandbox, error) {
 	s := &Sandbox{request: r, dir: runDir(r.RunDir), lease: &lease{ID: r.ID, Name: r.Name, Hostname: r.Hostname, Rootless: r.Rootless}}
 	if err := s.setup(ctx); err != nil {
@@ -312,8 +312,8 @@ func (s *Sandbox) leave(places []place) error {
 }
 
 // Close takes back what Setup and Connect made for this container alone; its
-// interfaces end with the namespace. Bridges stay for the next container: see
-// Linger.
+// interfaces end with the namespace. Bridges stay for the next container: see Leave
+// and Linger.
 func (s *Sandbox) Close() error {
 	var errs []error
 	if s.names != nil {

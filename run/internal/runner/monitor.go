@@ -359,5 +359,9 @@ func (m *monitor) leaveNetwork() {
 	}
 	m.dir.Close()
 	setTitle("cooper-sweep")
-	_ = network.Linger(context.Background(), m.req.Network)
+	if m.req.Foreground {
+		_ = network.Linger(context.Background(), m.req.Network)
+		return
+	}
+	_ = network.Leave(m.req.Network) // at once: systemd waits for the end of this process
 }
