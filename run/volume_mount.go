@@ -250,7 +250,7 @@ func (cs *Containers) imageTree(m ContainerMount, over string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := cs.store.OverLayer(img.Layer, over)
+	r, err := cs.store.LayerRootfs(img.Layer, over)
 	if err != nil {
 		return nil, err
 	}
