@@ -121,7 +121,7 @@ func (w *copyWork) load(ctx context.Context) error {
 		all = append(all, found...)
 	}
 	if len(all) == 0 && len(w.op.Files) == 0 {
-		fmt.Fprintf(logWriter{w.v, 2}, "no source file matches %s in %s: nothing is copied\n", strings.Join(w.op.Spelled, ", "), src.place)
+		return fmt.Errorf("no source file matches %s in %s", strings.Join(w.op.Spelled, ", "), src.place)
 	}
 	w.src, w.matches = src, all
 	return nil
