@@ -161,18 +161,28 @@ func parseExpose(s string) ([]string, error) {
 
 // checkPorts refuses two mappings of one host port.
 func checkPorts(ports []run.PortMapping) error {
-	for i, a := range ports {
-		for _, b := range ports[:i] {
-			if a.HostPort == 0 || a.HostPort != b.HostPort || a.Protocol != b.Protocol {
-				continue
-			}
-			if !a.HostIP.IsValid() || !b.HostIP.IsValid() || a.HostIP == b.HostIP ||
-				a.HostIP.Is4() == b.HostIP.Is4() && (a.HostIP.IsUnspecified() || b.HostIP.IsUnspecified()) {
-				return fmt.Errorf("bind for %s failed: port is already allocated", hostPort(a))
-			}
+	type port struct {
+		number   uint16
+		protocol string
+	}
+	taken := make(map[port][]netip.Addr)
+	for _, m := range ports {
+		if m.HostPort == 0 {
+			continue
 		}
+		p := port{m.HostPort, m.Protocol}
+		if slices.ContainsFunc(taken[p], func(ip netip.Addr) bool { return overlap(ip, m.HostIP) }) {
+			return fmt.Errorf("bind for %s failed: port is already allocated", hostPort(m))
+		}
+		taken[p] = append(taken[p], m.HostIP)
 	}
 	return nil
+}
+
+// overlap reports whether somebody who listens at a is in the way of b. The zero
+// address is everywhere.
+func overlap(a, b netip.Addr) bool {
+	return !a.IsValid() || !b.IsValid() || a == b || a.Is4() == b.Is4() && (a.IsUnspecified() || b.IsUnspecified())
 }
 
 // hostPort is where the host listens for m, as docker writes it.
