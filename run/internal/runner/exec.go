@@ -128,6 +128,7 @@ func (m *monitor) serveExec(conn *wire.Conn, msg *wire.Message) {
 	result := make(chan wire.Event, 1)
 	go func() { result <- s.run() }()
 	conn.Send(wire.KindEnded, <-result)
+	m.worked()
 }
 
 // forwardKills passes a command's signals to its process.

@@ -93,6 +93,7 @@ func (m *monitor) check(c *container) life.HealthResult {
 	done := make(chan wire.Event, 1)
 	go func() { done <- s.run() }()
 	end := <-done
+	m.worked()
 	late := ctx.Err() != nil
 	w.Close()
 	r.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // what it has left running may hold it

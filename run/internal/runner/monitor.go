@@ -52,6 +52,7 @@ type monitor struct {
 	up       bool          // it has been started once
 	left     bool          // the starter is gone
 	watchers map[chan struct{}]bool
+	quiet    *time.Timer // see worked
 
 	sessions sync.WaitGroup // connections
 	over     chan struct{}  // closed when the final state is written
@@ -78,6 +79,7 @@ func (r *runner) monitor(msg *wire.Message) error {
 	if err := m.open(msg.Files); err != nil {
 		return m.starter.Send(wire.KindEnded, wire.Event{Code: 125, Error: err.Error()})
 	}
+	m.state.MonitorPID = os.Getpid() // until the end: who finds it knows that there was none
 	setTitle(monitorTitle + req.Name)
 	r.handleSignals(m.signalled)
 	if req.Foreground { // others may get limits later, see update
@@ -223,18 +225,31 @@ func (m *monitor) started(e wire.Event, _ ...*os.File) error {
 			c.signal(unix.SIGKILL)
 		})
 	}
-	if !m.req.Foreground {
-		time.AfterFunc(quietAfter, settleDown)
-	}
+	m.worked()
 	return nil
 }
 
-// quietAfter is when a monitor that has started its container gives back memory;
-// containers that have ended by then are spared the work.
+// quietAfter is when a monitor that has started a process gives back memory. Those
+// whose containers have ended by then are spared the work.
 const quietAfter = time.Second
 
-// settleDown gives back what the start took. From here on little is allocated, and
-// memory counts more than time.
+// worked is called after the start of a process, which takes memory that is not
+// needed again for a while.
+func (m *monitor) worked() {
+	if m.req.Foreground {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.quiet == nil {
+		m.quiet = time.AfterFunc(quietAfter, settleDown)
+	} else {
+		m.quiet.Reset(quietAfter)
+	}
+}
+
+// settleDown gives memory back. Little is allocated as long as nothing happens, and
+// it counts more than time.
 func settleDown() {
 	runtime.GOMAXPROCS(2)
 	debug.SetGCPercent(50)
