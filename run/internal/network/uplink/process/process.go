@@ -1,11 +1,11 @@
 // Package process is a user's network process: see package uplink.
 //
-// It has two threads of packets: out of the namespace through gVisor's network
-// stack (a library here: no sandbox), which ends each connection and each flow of
-// datagrams that containers begin, into a socket of the machine; and back. Nothing
-// is configured: whatever address a packet is for, the stack answers in its place,
-// if the machine's own connection succeeds. Connections into containers do not come
-// this way, see network's proxy.
+// Packets that leave the namespace come to gVisor's network stack (a library here: no
+// sandbox). It ends each connection and each flow of datagrams that containers begin,
+// and what they carry goes on from a socket of the machine. Nothing is configured:
+// whatever address a packet is for, the stack answers in its place, if the machine's
+// own connection succeeds. Connections into containers do not come this way, see
+// network's proxy.
 package process
 
 import (
@@ -75,8 +75,11 @@ func serve(dir string) error {
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 	go func() {
 		<-signals
-		s.unlink()
-		os.Exit(0)
+		s.mu.Lock() // for ever
+		if s.users == 0 {
+			s.unlink()
+		}
+		os.Exit(0) // whoever uses the network sees that the process was killed
 	}()
 	if os.Getenv(uplink.EnvAdopt) != "" {
 		s.namespace, s.idle = os.NewFile(uplink.NamespaceFD, "network namespace"), 0
