@@ -69,6 +69,30 @@ func TestAttachTerminal(t *testing.T) {
 	}
 }
 
+// TestTerminalWithoutInput: a container that nobody can type at has a terminal as
+// large as ours all the same.
+func TestTerminalWithoutInput(t *testing.T) {
+	cs, img := liveStore(t)
+	c := live(t, cs, img, "stty size; while ! test -e /tmp/go; do sleep 0.01; done; stty size", ContainerOptions{Config: Config{Terminal: true}})
+	tt := newTerminal(t, 80, 24)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Run(t.Context(), Streams{Stdout: tt.slave})
+		ended <- err
+	}()
+	tt.wait(t, "24 80")
+	ResizeTerminal(tt.slave, 100, 30)
+	unix.Kill(os.Getpid(), unix.SIGWINCH) // it is not our controlling terminal
+	time.Sleep(100 * time.Millisecond)
+	if _, _, err := execOutput(t, c, ExecOptions{Args: []string{"touch", "/tmp/go"}}); err != nil {
+		t.Fatal(err)
+	}
+	tt.wait(t, "30 100")
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestExecTerminal: a further process has a terminal of its own.
 func TestExecTerminal(t *testing.T) {
 	cs, img := liveStore(t)

@@ -61,13 +61,13 @@ type session struct {
 // give says in a request what the container's streams are, and adds their files.
 func (s *session) give(req *life.Request, files []*os.File) ([]*os.File, error) {
 	s.direct = req.Foreground
+	if s.terminal {
+		req.Run.Width, req.Run.Height = s.size()
+	}
 	if !s.direct {
 		req.Attach = &life.Attach{Input: s.streams.Stdin != nil, Lasting: s.streams.lasting}
 		files = s.giveOutput(req.Attach, files)
 		return files, nil
-	}
-	if s.terminal {
-		req.Run.Width, req.Run.Height = s.size()
 	}
 	return s.giveStreams(&req.Run.Stdio, files)
 }

@@ -30,7 +30,7 @@ func (m *monitor) serveStarter() {
 	var a *attached
 	if m.req.Attach != nil {
 		a = m.streams.attached[0]
-		if a.input {
+		if a.input || m.streams.terminal { // whose size the other end sets
 			m.sendInput(m.starter)
 		}
 		if m.req.Attach.Lasting {
