@@ -3,6 +3,8 @@ package run
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -73,6 +75,33 @@ func (c *Config) limited() bool {
 
 func (c *Config) limitsMemory() bool {
 	return c.Memory != 0 || c.MemorySwap != 0 || c.MemoryReservation != 0 || c.MemorySwappiness != nil || c.OOMKillDisable
+}
+
+// checkControllers refuses limits for which version 2 of cgroups has no controller
+// in dir, where the container's cgroup goes: those above must have passed it on.
+func (c *Config) checkControllers(dir string) error {
+	if !c.limited() {
+		return nil
+	}
+	r, err := c.resources()
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return nil // libcontainer knows what is wrong
+	}
+	have := strings.Fields(string(b))
+	for name, needed := range map[string]bool{
+		"memory": r.Memory != nil, "pids": r.Pids != nil, "io": r.BlockIO != nil,
+		"cpu":    r.CPU != nil && (r.CPU.Shares != nil || r.CPU.Quota != nil || r.CPU.Period != nil),
+		"cpuset": r.CPU != nil && (r.CPU.Cpus != "" || r.CPU.Mems != ""),
+	} {
+		if needed && !slices.Contains(have, name) {
+			return fmt.Errorf("the limit needs the cgroup controller %q, which %s has not: enable it in the cgroup.subtree_control of those above, with systemd by Delegate=", name, dir)
+		}
+	}
+	return nil
 }
 
 // resources are the limits in the spec's form, without devices.

@@ -101,6 +101,9 @@ func (c *Config) check(t Tier) error {
 	if t.Cgroup == 0 && c.limited() {
 		return errNoLimits
 	}
+	if t.Cgroup == 2 && c.CgroupParent == "" {
+		return c.checkControllers(ownParent())
+	}
 	return nil
 }
 

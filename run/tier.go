@@ -159,7 +159,7 @@ func writableCgroup() int {
 		dir := ""
 		switch {
 		case v == 2 && f[0] == "0":
-			dir = filepath.Join("/sys/fs/cgroup", filepath.Dir(f[2]))
+			dir = parentOf(f[2])
 		case v == 1 && f[1] == "devices":
 			dir = filepath.Join("/sys/fs/cgroup/devices", f[2])
 		default:
@@ -170,4 +170,19 @@ func writableCgroup() int {
 		}
 	}
 	return 0
+}
+
+// parentOf is the directory, in version 2, where libcontainer makes the cgroup of a
+// container of a process in the cgroup own.
+func parentOf(own string) string { return filepath.Join("/sys/fs/cgroup", filepath.Dir(own)) }
+
+// ownParent is parentOf this process's cgroup.
+func ownParent() string {
+	b, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(b)) {
+		if own, found := strings.CutPrefix(strings.TrimSpace(line), "0::"); found {
+			return parentOf(own)
+		}
+	}
+	return parentOf("/")
 }
