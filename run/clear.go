@@ -37,6 +37,39 @@ func (c *Container) clear(st *State) error {
 	return nil
 }
 
+// cutShort reports whether a monitor was killed before it wrote down what it had
+// made: it is named in the state of a container that does not run, or it has made its
+// socket since that was written.
+func (c *Container) cutShort(st *State) bool {
+	if st.MonitorPID != 0 {
+		return true
+	}
+	socket, err := os.Lstat(filepath.Join(c.RunDir(), life.SocketFile))
+	if err != nil {
+		return false
+	}
+	state, err := os.Lstat(filepath.Join(c.dir, stateFile))
+	return err == nil && !state.ModTime().After(socket.ModTime())
+}
+
+// findCgroups finds the cgroups of a container by their name, wherever its monitor
+// was started.
+func findCgroups(id string) []string {
+	var found []string
+	// What can't be read holds none that this user could remove.
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil
+		}
+		if d.Name() == "cooper-"+id {
+			found = append(found, path)
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return found
+}
+
 // killProcess kills the process with this id, if it is still the one that started
 // at that time, and waits for its end.
 func killProcess(pid int, start uint64) error {

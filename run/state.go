@@ -41,7 +41,7 @@ var errLocked = errors.New("the container is in use")
 // the end: then the error wraps ErrNoContainer.
 func (c *Container) State() (State, error) {
 	st, err := c.readState()
-	if err != nil || !st.Alive() && !c.abandoned(&st) {
+	if err != nil || !st.Alive() && st.MonitorPID == 0 && !c.abandoned(&st) {
 		return st, err
 	}
 	locked, err := c.locked()
@@ -230,8 +230,15 @@ func (c *Container) settle() (State, error) {
 // settleLocked is settle for who holds the lock.
 func (c *Container) settleLocked() (State, error) {
 	st, err := c.readState()
-	if err != nil || !st.Alive() {
+	if err != nil || !st.Alive() && !c.cutShort(&st) {
 		return st, err
+	}
+	if !st.Alive() {
+		if err := c.clear(&State{Cgroups: findCgroups(c.id)}); err != nil {
+			return st, err
+		}
+		st.MonitorPID, st.NetworkPath, st.Networks, st.Ports = 0, "", nil, nil
+		return st, c.writeState(st)
 	}
 	boot := bootID()
 	if st.BootID == boot {

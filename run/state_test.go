@@ -152,6 +152,31 @@ func testFreezer(t *testing.T) (dir, file, frozen string) {
 	return "", "", ""
 }
 
+// TestRemoveCutShort removes the cgroups of a container whose monitor was killed
+// before it had written down which they are.
+func TestRemoveCutShort(t *testing.T) {
+	cs, img := keptStore(t)
+	c := create(t, cs, img, ContainerOptions{Name: "web"})
+	frozen, _, _ := testFreezer(t)
+	dir := filepath.Join(filepath.Dir(frozen), "cooper-"+c.ID())
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeCgroup(dir) })
+	if err := os.MkdirAll(c.RunDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(c.RunDir(), life.SocketFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Remove(t.Context(), RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("the cgroup is still there")
+	}
+}
+
 // TestStateDead lists a container that can't be cleared away with the others.
 func TestStateDead(t *testing.T) {
 	c, left := abandoned(t, ContainerOptions{Name: "web"}, bootID())
