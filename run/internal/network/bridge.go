@@ -207,7 +207,7 @@ func (g *ground) unplug(name string) error {
 // setBridge sets what is the bridge's alone below /proc/sys/net, and that the machine
 // forwards packets at all.
 func setBridge(n *Network) error {
-	if err := forwardPackets("ipv4/ip_forward"); err != nil {
+	if err := forwardPackets("ipv4/ip_forward"); err != nil && !forwardToUplink(n.Bridge) {
 		return err
 	}
 	// The rules for the machine's 127.0.0.1 need it; without it they are left out.

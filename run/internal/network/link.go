@@ -34,8 +34,9 @@ func newInside(also func() error) (*inside, error) {
 			return fmt.Errorf("open netlink: %w", err)
 		}
 		_ = setSysctl("ipv6/conf/default/disable_ipv6", "1") // there may be no IPv6
-		// Bridges learn where a MAC address is that was elsewhere just now.
-		if err := setSysctl("ipv4/conf/default/arp_notify", "1"); err != nil {
+		// Bridges learn where a MAC address is that was elsewhere just now. Inside
+		// of a container nothing can be set, and they learn it a little later.
+		if err := setSysctl("ipv4/conf/default/arp_notify", "1"); err != nil && !errors.Is(err, unix.EROFS) {
 			return err
 		}
 		lo := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: 1}}

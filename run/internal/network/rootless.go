@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 
+	"github.com/vishvananda/netlink"
+
 	"cooper/run/internal/network/uplink"
 )
 
@@ -85,3 +87,14 @@ func (o *rootless) withdraw() error {
 // Close closes the ports and leaves the network process, which ends some seconds
 // after the last has left.
 func (o *rootless) Close() error { return errors.Join(o.Withdraw(), o.hold.Close()) }
+
+// forwardToUplink has packets of a bridge in the calling thread's namespace forwarded
+// where no sysctl can be set, and reports whether it has: next to the network
+// process's interface nothing else has to be set.
+func forwardToUplink(bridge string) bool {
+	if _, err := netlink.LinkByName(uplink.Interface); err != nil {
+		return false
+	}
+	link, err := netlink.LinkByName(bridge)
+	return err == nil && uplink.Forward(link.Attrs().Index) == nil
+}

@@ -267,6 +267,21 @@ func (c *container) resolver() *net.Resolver {
 	}}
 }
 
+// TestReadOnlySysctls: inside of a container no file below /proc/sys can be written.
+func TestReadOnlySysctls(t *testing.T) {
+	const dir = "/proc/sys"
+	flags := uintptr(unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if err := errors.Join(unix.Mount(dir, dir, "", unix.MS_BIND, ""), unix.Mount("", dir, "", flags, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	a := newContainer(t, runDir(t), "a", testNetwork(3))
+	elsewhere := serve(t, nil, machineAddress+":0")
+	if got, err := ask(a, elsewhere.String()); got != machineAddress {
+		t.Errorf("container to elsewhere: %q, %v", got, err)
+	}
+}
+
 // TestProcessIsShared: all who use a run directory have one namespace, and it is
 // gone some time after the last.
 func TestProcessIsShared(t *testing.T) {

@@ -175,11 +175,6 @@ func openPackets(index int) (int, error) {
 // configure gives the interface in the calling thread's namespace its addresses,
 // and lets packets be forwarded to it.
 func configure() error {
-	for _, setting := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
-		if err := os.WriteFile("/proc/sys/net/"+setting, []byte("1"), 0); err != nil && !os.IsNotExist(err) {
-			return fmt.Errorf("forward packets: %w", err)
-		}
-	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err
@@ -194,6 +189,7 @@ func configure() error {
 		netlink.LinkSetMTU(out, uplink.MTU),
 		netlink.LinkSetUp(out),
 		addRoute(out, uplink.Address, uplink.Gateway),
+		forward(out),
 	} {
 		if err != nil {
 			return fmt.Errorf("set up interface: %w", err)
@@ -201,6 +197,17 @@ func configure() error {
 	}
 	_ = addRoute(out, uplink.Address6, uplink.Gateway6) // there may be no IPv6
 	return nil
+}
+
+// forward has packets that come in by the interface forwarded to bridges, and the
+// other way round, as far as that can be said for all interfaces: see uplink.Forward.
+func forward(out netlink.Link) error {
+	err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0)
+	if err != nil {
+		err = uplink.Forward(out.Attrs().Index)
+	}
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0) // there may be no IPv6
+	return err
 }
 
 // addRoute makes gateway, which is beside address on the interface, the default route.
