@@ -36,7 +36,7 @@ func openIn(root *os.File, name string, flags int) (*os.File, error) {
 // A container that does not run is opened with its volumes and the host's
 // directories, and nothing of that stays.
 func TestOpenRoot(t *testing.T) {
-	if !(os.Geteuid() == 0) {
+	if os.Geteuid() != 0 {
 		t.Skip("needs the right to mount")
 	}
 	cs, img := volumeStore(t)
@@ -91,6 +91,13 @@ func TestOpenRoot(t *testing.T) {
 	}
 	if got := strings.Join(dirNames(t, written), " "); got != "new" {
 		t.Errorf("the layer holds %q, want what was written only", got)
+	}
+	r, err := c.Rootfs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(r.Work + "/work"); r.Work != "" && !os.IsNotExist(err) {
+		t.Errorf("the work directory is left as a volatile overlay refuses it: %v", err)
 	}
 	lock, err := c.lock()
 	if err != nil {
