@@ -333,6 +333,29 @@ func testUDP(t *testing.T, in *inside) {
 	}
 }
 
+// TestForward: an interface forwards though the namespace as a whole does not.
+func TestForward(t *testing.T) {
+	in := newInside(t, openVeth)
+	in.do(func() {
+		const all, one = "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/conf/" + uplink.Interface + "/forwarding"
+		if err := os.WriteFile(all, []byte("0"), 0); err != nil {
+			t.Error(err)
+			return
+		}
+		l, err := netlink.LinkByName(uplink.Interface)
+		if err == nil {
+			err = uplink.Forward(l.Attrs().Index)
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if b, err := os.ReadFile(one); string(b) != "1\n" {
+			t.Errorf("%s is %q, %v; want 1", one, b, err)
+		}
+	})
+}
+
 func TestDestination(t *testing.T) {
 	for a, want := range map[string]bool{
 		"192.0.2.7": true, "2001:db8::7": true, "169.254.169.254": true,
