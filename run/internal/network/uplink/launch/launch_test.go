@@ -142,16 +142,23 @@ func newContainer(t *testing.T, dir, name string, n network.Network, ports ...ne
 // do calls f on a thread in the container's namespace.
 func (c *container) do(f func()) {
 	c.t.Helper()
+	ns, err := os.Open(c.Path())
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	defer ns.Close()
+	within(c.t, ns, f)
+}
+
+// within calls f on a thread in a network namespace.
+func within(t *testing.T, ns *os.File, f func()) {
+	t.Helper()
 	var done sync.WaitGroup
 	done.Go(func() {
 		runtime.LockOSThread()
-		ns, err := os.Open(c.Path())
-		if err == nil {
-			defer ns.Close()
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-		}
-		if err != nil {
-			c.t.Error(err)
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
 			return
 		}
 		f()
@@ -267,18 +274,36 @@ func (c *container) resolver() *net.Resolver {
 	}}
 }
 
-// TestReadOnlySysctls: inside of a container no file below /proc/sys can be written.
+// TestReadOnlySysctls: inside of a container no file below /proc/sys can be written,
+// and the machine may not forward packets, which new namespaces inherit.
 func TestReadOnlySysctls(t *testing.T) {
-	const dir = "/proc/sys"
-	flags := uintptr(unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
-	if err := errors.Join(unix.Mount(dir, dir, "", unix.MS_BIND, ""), unix.Mount("", dir, "", flags, "")); err != nil {
+	dir := runDir(t)
+	h, err := Start(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	a := newContainer(t, runDir(t), "a", testNetwork(3))
+	defer h.Close()
+	within(t, h.Namespace, func() {
+		err = os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0)
+		if l, linkErr := netlink.LinkByName(uplink.Interface); err == nil && linkErr == nil {
+			err = uplink.Forward(l.Attrs().Index)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const sys = "/proc/sys"
+	flags := uintptr(unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if err := errors.Join(unix.Mount(sys, sys, "", unix.MS_BIND, ""), unix.Mount("", sys, "", flags, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(sys, unix.MNT_DETACH) })
 	elsewhere := serve(t, nil, machineAddress+":0")
-	if got, err := ask(a, elsewhere.String()); got != machineAddress {
-		t.Errorf("container to elsewhere: %q, %v", got, err)
+	for _, dir := range []string{dir, runDir(t)} {
+		a := newContainer(t, dir, "a", testNetwork(3))
+		if got, err := ask(a, elsewhere.String()); got != machineAddress {
+			t.Errorf("container to elsewhere: %q, %v", got, err)
+		}
 	}
 }
 
