@@ -28,6 +28,7 @@ func TestChange(t *testing.T) {
 	want := base
 	want.Config.Env = []string{"PATH=/bin", "A=1", "B=1", "C=two words"}
 	want.Config.Cmd = []string{"new", "arg"}
+	//lint:ignore SA1019 BuildKit sets it in all images
 	want.Config.ArgsEscaped = true
 	want.Config.WorkingDir = "/srv/sub"
 	want.Config.ExposedPorts = map[string]struct{}{"80/tcp": {}}
