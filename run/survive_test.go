@@ -37,11 +37,33 @@ func TestKillMonitor(t *testing.T) {
 		if left := findRemains(t, c.id); len(left.Processes)+len(left.Mounts) > 0 {
 			t.Fatalf("round %d: left: %+v", i, left)
 		}
+		if left := processesNamed("cooper-monitor " + c.Name()); len(left) > 0 {
+			t.Fatalf("round %d: processes of the start are left: %v", i, left)
+		}
 		start(t, c)
 		if err := c.Remove(t.Context(), RemoveOptions{Force: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// processesNamed lists the processes whose arguments begin so, once those that are
+// about to end have ended.
+func processesNamed(name string) (found []string) {
+	for range 50 {
+		found = nil
+		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, line := range lines {
+			if b, err := os.ReadFile(line); err == nil && strings.HasPrefix(string(b), name+"\x00") {
+				found = append(found, line)
+			}
+		}
+		if len(found) == 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return found
 }
 
 // killOne kills the monitor or the first process of a container, once it is there.

@@ -24,6 +24,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 
 	_ "github.com/opencontainers/cgroups/devices" // device rules
@@ -59,6 +60,11 @@ func init() {
 // it was executed as one, and does not return then.
 func Init() {
 	if len(os.Args) > 1 && os.Args[1] == "init" && os.Getenv("_LIBCONTAINER_INITPIPE") != "" {
+		// From here on it waits for the monitor at one place or another, and
+		// not only on what ends with it. Its name tells whose it is.
+		if strings.HasPrefix(os.Args[0], monitorTitle) {
+			_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+		}
 		libcontainer.Init() // never returns
 	}
 	v := os.Getenv(EnvSocket)
