@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -95,7 +96,7 @@ func listenError(p Port, err error) error {
 	case errors.Is(err, unix.EACCES):
 		first := "1024"
 		if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err == nil {
-			first = string(b[:len(b)-1])
+			first = strings.TrimSpace(string(b))
 		}
 		return fmt.Errorf("publish port %s: ordinary users may listen from port %s on: choose such a host port, or have net.ipv4.ip_unprivileged_port_start lowered with sysctl", at, first)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
