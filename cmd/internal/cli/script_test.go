@@ -27,6 +27,7 @@ import (
 //	imageconfig IMAGE FILE the image's config and history, as skopeo finds
 //	                       them, go to FILE in canonical form
 //	serve DIR              DIR is served at $URL, see there
+//	drive FILE N P TEXT    a page is fetched N times, P at once, see there
 //	notify FILE            what is told to systemd goes to FILE
 //
 // and the conditions [root], [rootless], [git], [binfmt], which is true when user
@@ -50,6 +51,7 @@ func TestScript(t *testing.T) {
 			"serve":       serve,
 			"registry":    startRegistry,
 			"notify":      listenNotify,
+			"drive":       drive,
 		},
 	})
 }
