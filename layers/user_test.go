@@ -40,13 +40,20 @@ func TestAsUser(t *testing.T) {
 		t.Skip(err)
 	}
 	exe := publicCopy(t)
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	runtime := filepath.Join(filepath.Dir(exe), "runtime")
+	if err := os.Mkdir(runtime, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(runtime, uid, gid); err != nil {
+		t.Fatal(err)
+	}
 	for name, path := range map[string]string{"ranges": os.Getenv("PATH"), "single": "/nonexistent"} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command(exe, "-test.run=^(TestSnapshot|TestApply|TestUserNamespace|TestView|TestWrite|TestExtract)", "-test.v="+strconv.FormatBool(testing.Verbose()))
-			cmd.Env = []string{"PATH=" + path, "HOME=" + u.HomeDir, "USER=" + u.Username, "COOPER_TEST_IDS=" + name, "TMPDIR=/dev/shm"}
+			cmd.Env = []string{"PATH=" + path, "HOME=" + u.HomeDir, "USER=" + u.Username, "COOPER_TEST_IDS=" + name, "TMPDIR=/dev/shm", "XDG_RUNTIME_DIR=" + runtime}
 			cmd.Dir = "/"
-			uid, _ := strconv.Atoi(u.Uid)
-			gid, _ := strconv.Atoi(u.Gid)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("as tester: %v\n%s", err, out)
