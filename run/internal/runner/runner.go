@@ -63,6 +63,7 @@ func Init() {
 		// From here on it waits for the monitor at one place or another, and
 		// not only on what ends with it. Its name tells whose it is.
 		if strings.HasPrefix(os.Args[0], monitorTitle) {
+			runtime.LockOSThread() // libcontainer asks this thread, and restores it
 			_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 		}
 		libcontainer.Init() // never returns
