@@ -93,6 +93,7 @@ func (e *Env) run(ctx context.Context, f *runFlags, name string, command []strin
 	}
 	status, err := c.Run(ctx, streams)
 	if errors.Is(err, run.ErrDetached) {
+		fmt.Fprintln(e.Stderr, "read escape sequence")
 		return nil
 	}
 	if c.Options().AutoRemove && !stillRuns(c.Container) {
