@@ -145,7 +145,7 @@ func attend(t *testing.T, c *Container) *exec.Cmd {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	cmd := exec.Command("sleep", "60")
+	cmd := exec.Command("/bin/sleep", "60")
 	cmd.ExtraFiles = []*os.File{lock}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	Init()
+	layers.Init()
 	if os.Getenv(envUserTest) != "" {
 		if err := layers.EnterUserNamespace(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -88,7 +89,7 @@ func image(t testing.TB) string {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(root, "bin/busybox"), string(b), 0o755)
-	for _, a := range strings.Fields("sh true false cat echo ls id env mount unshare kill sleep grep touch rm mkdir stat hostname chmod chown wc head dd ps su tty stty find readlink seq yes mknod") {
+	for _, a := range strings.Fields("sh true false cat echo ls id env mount unshare kill sleep grep touch rm mkdir stat hostname chmod chown wc head dd ps su tty stty find readlink seq yes mknod cp") {
 		if err := os.Symlink("busybox", filepath.Join(root, "bin", a)); err != nil {
 			t.Fatal(err)
 		}

@@ -17,7 +17,7 @@ func abandoned(t *testing.T, o ContainerOptions, boot string) (*Container, *exec
 	t.Helper()
 	cs, img := keptStore(t)
 	c := create(t, cs, img, o)
-	left := exec.Command("sleep", "60")
+	left := exec.Command("/bin/sleep", "60")
 	if err := left.Start(); err != nil {
 		t.Fatal(err)
 	}
