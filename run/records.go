@@ -118,8 +118,13 @@ func (r *recordReader) drain(ctx context.Context) error {
 // readFile reads the first file to its present end.
 func (r *recordReader) readFile(ctx context.Context) error {
 	for n := 0; ; n++ {
-		if n%256 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
+		if n%256 == 0 {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := r.catchUp(); err != nil {
+				return err
+			}
 		}
 		piece, err := r.buf.ReadSlice('\n')
 		if err == nil && len(r.part) == 0 {
@@ -143,6 +148,19 @@ func (r *recordReader) readFile(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// catchUp opens what was rotated meanwhile: a reader that is slower than the writer
+// would else come when the oldest file is gone.
+func (r *recordReader) catchUp() error {
+	if r.watch == nil {
+		return nil
+	}
+	if err := r.watch.read(); err != nil || !r.watch.renamed {
+		return err
+	}
+	r.watch.renamed = false
+	return r.scan()
 }
 
 // follow reads until the watched process has ended or the time until has come. It
