@@ -16,9 +16,9 @@ import (
 // goes with its monitor, nothing stays, and it can be started again.
 func TestKillMonitor(t *testing.T) {
 	cs, img := liveStore(t)
-	n := 10
-	if os.Getenv("COOPER_LONG") != "" {
-		n = 100
+	n := 100
+	if testing.Short() || os.Getenv(envUserTest) != "" {
+		n = 10
 	}
 	for i := range n {
 		c := live(t, cs, img, "sleep 1000 & sleep 1000", ContainerOptions{})
@@ -88,9 +88,9 @@ func killOne(c *Container, monitor bool) bool {
 // TestMany starts and stops many containers at once.
 func TestMany(t *testing.T) {
 	cs, img := liveStore(t)
-	n := 10
-	if os.Getenv("COOPER_LONG") != "" {
-		n = 50
+	n := 50
+	if testing.Short() || os.Getenv(envUserTest) != "" {
+		n = 10
 	}
 	errs := make(chan error, n)
 	for i := range n {
