@@ -35,7 +35,7 @@ const envUserTest = "COOPER_TEST_AS_USER"
 // TestAsUser runs this package's tests once more as an ordinary user, in a user
 // namespace with and without subordinate ids.
 func TestAsUser(t *testing.T) {
-	if os.Getenv(envUserTest) != "" || os.Geteuid() != 0 {
+	if os.Getenv(envUserTest) != "" || os.Geteuid() != 0 || spawn.InUserNamespace() {
 		t.Skip("only from root's tests")
 	}
 	if testing.Short() {
