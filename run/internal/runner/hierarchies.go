@@ -11,8 +11,10 @@ import (
 )
 
 // alwaysKept are the version 1 controllers that every container uses: for its
-// devices, its out-of-memory events, its count of processes and its end.
-var alwaysKept = []string{"devices", "memory", "pids", "freezer"}
+// devices, its out-of-memory events, its count of processes and its end. The version
+// 2 hierarchy beside them libcontainer has seen before it can be dropped: it would
+// make plain directories in its place.
+var alwaysKept = []string{"devices", "memory", "pids", "freezer", "unified"}
 
 // dropHierarchies takes the version 1 cgroup hierarchies that no limit needs out of
 // this process's mount namespace. libcontainer makes a cgroup in every hierarchy it
@@ -59,14 +61,10 @@ func isHierarchy(dir string) bool {
 	return st.Dev != parent.Dev && (fs.Type == unix.CGROUP_SUPER_MAGIC || fs.Type == unix.CGROUP2_SUPER_MAGIC)
 }
 
-// unified is the version 2 hierarchy beside those of version 1. libcontainer looks
-// for it when it is initialised and insists on it for exec.
-const unified = "unified"
-
-// dropOnce drops what the first container does not need and keep does not name; a
-// Runtime sends those that need more to another runner.
-func (r *runner) dropOnce(req *wire.Run, keep ...string) {
+// dropOnce drops what the first container does not need; a Runtime sends those that
+// need more to another runner.
+func (r *runner) dropOnce(req *wire.Run) {
 	if !req.NoCgroup {
-		r.dropped.Do(func() { dropHierarchies(append(keep, wire.Controllers(req.Spec)...)) })
+		r.dropped.Do(func() { dropHierarchies(wire.Controllers(req.Spec)) })
 	}
 }

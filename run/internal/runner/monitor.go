@@ -83,7 +83,7 @@ func (r *runner) monitor(msg *wire.Message) error {
 	setTitle(monitorTitle + req.Name)
 	r.handleSignals(m.signalled)
 	if req.Foreground { // others may get limits later, see update
-		r.dropOnce(&req.Run, unified)
+		r.dropOnce(&req.Run)
 	}
 	if !req.Run.NoCgroup {
 		go warmCgroups()
