@@ -76,6 +76,9 @@ type Config struct {
 	Mounts []specs.Mount
 	// Devices are host devices to make available.
 	Devices []Device
+	// CDIDevices are devices by their full names (vendor.com/class=name) in the
+	// Container Device Interface. Its specifications are read for each start.
+	CDIDevices []string
 	// DeviceRules allow the use of devices, whoever makes their nodes.
 	DeviceRules []specs.LinuxDeviceCgroup
 	// ShmSize is in bytes; 0 means 64 MiB.

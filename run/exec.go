@@ -94,6 +94,7 @@ func (c *Container) execRequest(o *ExecOptions) (*life.Exec, error) {
 	}
 	// What follows concerns the first process alone.
 	conf.Network, conf.PID, conf.IPC, conf.Mounts = "host", "", "", nil
+	conf.CDIDevices = nil
 	view, err := c.View()
 	if err != nil {
 		return nil, err

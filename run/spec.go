@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	cdispecs "tags.cncf.io/container-device-interface/specs-go"
 
 	"cooper/layers"
 )
@@ -27,6 +28,10 @@ func (c *Config) Spec(v *layers.View, t Tier) (*specs.Spec, error) {
 		return nil, errors.New("no command specified")
 	}
 	if err := c.check(t); err != nil {
+		return nil, err
+	}
+	c, cdiNodes, err := c.withCDI()
+	if err != nil {
 		return nil, err
 	}
 	caps, err := c.caps()
@@ -67,7 +72,7 @@ func (c *Config) Spec(v *layers.View, t Tier) (*specs.Spec, error) {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = c.hiddenPaths()
 	}
 	s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, c.Mask...)
-	if err := c.addResources(s, t); err != nil {
+	if err := c.addResources(s, t, cdiNodes); err != nil {
 		return nil, err
 	}
 	s.Linux.Seccomp, err = c.seccomp(s)
@@ -182,12 +187,16 @@ func (c *Config) cgroupNamespace(t Tier) bool {
 }
 
 // addResources adds limits and devices.
-func (c *Config) addResources(s *specs.Spec, t Tier) error {
+func (c *Config) addResources(s *specs.Spec, t Tier, cdiNodes []*cdispecs.DeviceNode) error {
 	devices, rules, err := c.devices()
 	if err != nil {
 		return err
 	}
 	addDevices(s, devices, t.Rootless)
+	cdiRules, err := addCDINodes(s, cdiNodes, t.Rootless)
+	if err != nil {
+		return err
+	}
 	if t.Cgroup == 0 {
 		return nil
 	}
@@ -195,7 +204,7 @@ func (c *Config) addResources(s *specs.Spec, t Tier) error {
 		return err
 	}
 	if !t.Rootless {
-		s.Linux.Resources.Devices = rules
+		s.Linux.Resources.Devices = append(rules, cdiRules...)
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ var livesIn = map[string][]string{
 	"github.com/google/go-containerregistry":  {"registry"},
 	"github.com/opencontainers/umoci":         {},
 	"github.com/opencontainers/runtime-tools": {"run"},
+	"tags.cncf.io/container-device-interface": {"run"},
 }
 
 // exceptions are imports of a room that break livesIn, each with its reason.
