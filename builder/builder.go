@@ -108,8 +108,9 @@ type Options struct {
 	// OmitHistory leaves the history out of the image's config.
 	OmitHistory bool
 	// Allow lists what RUN steps may do that could hurt the host:
-	// AllowInsecure, AllowDevice or "device=PATH". AllowNetworkHost is
-	// taken, but nothing needs it.
+	// AllowInsecure, AllowDevice, "device=PATH" or "device=NAME" with a
+	// name of the Container Device Interface. AllowNetworkHost is taken,
+	// but nothing needs it.
 	Allow []string
 	// Tests are command lines for the image's shell. Each runs in a container
 	// of the finished image, cached or not, before the image gets its names

@@ -44,8 +44,33 @@ func (o *Options) allows(op *dockerfile.Run) error {
 		return fmt.Errorf("%s is not allowed (RUN --security=insecure needs --allow %[1]s)", AllowInsecure)
 	}
 	for _, d := range op.Devices {
-		if isPath(d.Name) && !slices.Contains(o.Allow, AllowDevice) && !slices.Contains(o.Allow, AllowDevice+"="+d.Name) {
-			return fmt.Errorf("device %s is not allowed (RUN --device needs --allow device=%[1]s)", d.Name)
+		if err := o.allowsDevice(d.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allowsDevice refuses a device that o does not allow. As with BuildKit, both what
+// the step and what o names may be a class of the Container Device Interface, and
+// a device's specification may allow it to every build.
+func (o *Options) allowsDevice(name string) error {
+	if slices.Contains(o.Allow, AllowDevice) || slices.Contains(o.Allow, AllowDevice+"="+name) {
+		return nil
+	}
+	if isPath(name) {
+		return fmt.Errorf("device %s is not allowed (RUN --device needs --allow device=%[1]s)", name)
+	}
+	known := run.ReadCDIDevices()
+	var granted []string
+	for _, what := range o.Allow {
+		if device, ok := strings.CutPrefix(what, AllowDevice+"="); ok {
+			granted = append(granted, known.Find(device)...)
+		}
+	}
+	for _, device := range known.Find(name) {
+		if !slices.Contains(granted, device) && !known.AutoAllow(device) {
+			return fmt.Errorf("device %s is not allowed (RUN --device needs --allow device=%[1]s)", device)
 		}
 	}
 	return nil
@@ -53,25 +78,41 @@ func (o *Options) allows(op *dockerfile.Run) error {
 
 func isPath(device string) bool { return strings.HasPrefix(device, "/") }
 
-// addDevices gives the step the devices that it names by path. Other names are
-// those of the Container Device Interface, of which no registry is read: such
-// a device is not there, and like any that isn't only missed when required. log
-// takes a line for one that the step does without.
+// addDevices gives the step the devices that it names: by path, or as the
+// Container Device Interface does. Only those that are required have to be there;
+// log takes a line for one that the step does without.
 func (m *mounts) addDevices(devices []dockerfile.Device, log io.Writer) error {
 	for _, d := range devices {
-		err := fmt.Errorf("device %s: CDI names are not known here, use a path such as /dev/fuse with --allow device=/dev/fuse", d.Name)
-		if isPath(d.Name) {
-			_, err = os.Stat(d.Name)
-		}
+		err := m.addDevice(d.Name)
 		switch {
 		case err == nil:
-			m.devices = append(m.devices, run.Device{Host: d.Name})
 		case d.Required:
 			return fmt.Errorf("required --device: %w", err)
 		case isPath(d.Name) && !errors.Is(err, os.ErrNotExist):
 			return fmt.Errorf("--device: %w", err)
 		default:
 			fmt.Fprintf(log, "the step runs without the device, which is not required: %v\n", err)
+		}
+	}
+	return nil
+}
+
+func (m *mounts) addDevice(name string) error {
+	if isPath(name) {
+		_, err := os.Stat(name)
+		if err == nil {
+			m.devices = append(m.devices, run.Device{Host: name})
+		}
+		return err
+	}
+	known := run.ReadCDIDevices()
+	found := known.Find(name)
+	if len(found) == 0 {
+		return known.Missing(name)
+	}
+	for _, device := range found {
+		if !slices.Contains(m.cdiDevices, device) {
+			m.cdiDevices = append(m.cdiDevices, device)
 		}
 	}
 	return nil

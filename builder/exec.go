@@ -147,6 +147,7 @@ func (w *runWork) config(m *mounts) *run.Config {
 		Network:    network(w.op.Network),
 		Privileged: w.op.Security == insecure,
 		Devices:    m.devices,
+		CDIDevices: m.cdiDevices,
 	}
 	w.bd.o.surround(c)
 	c.Mounts = append(c.Mounts, m.specs...)
@@ -167,6 +168,7 @@ func (o *Options) surround(c *run.Config) {
 	c.PidsLimit, c.CgroupParent = t.PidsLimit, t.CgroupParent
 	c.CapAdd, c.CapDrop, c.GroupAdd = t.CapAdd, t.CapDrop, t.GroupAdd
 	c.NoNewPrivileges, c.Seccomp, c.Mask, c.Unmask = t.NoNewPrivileges, t.Seccomp, t.Mask, t.Unmask
+	c.CDIDevices = slices.Concat(t.CDIDevices, c.CDIDevices)
 	c.Devices, c.NoHosts = slices.Concat(t.Devices, c.Devices), t.NoHosts
 }
 

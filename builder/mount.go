@@ -28,6 +28,8 @@ type mounts struct {
 	files   map[string]run.File
 	env     []string
 	devices []run.Device
+	// cdiDevices are names for run.Config.CDIDevices.
+	cdiDevices []string
 	// release undoes what was prepared, last first.
 	release []func() error
 }

@@ -22,7 +22,7 @@ func (f *stepFlags) declare(fs *pflag.FlagSet) {
 	f.declareLimits(fs)
 	fs.StringArrayVar(&f.resources, "resource", nil, "Set limits: `KEY=VALUE`, several separated by commas, keys as the flags above (repeatable)")
 	markSections(fs, sectionResources, "resource")
-	fs.StringArrayVar(&f.allow, "allow", nil, "Allow RUN steps `WHAT`: security.insecure, device or device=PATH; network.host always is (repeatable)")
+	fs.StringArrayVar(&f.allow, "allow", nil, "Allow RUN steps `WHAT`: security.insecure, device, device=PATH or device=NAME; network.host always is (repeatable)")
 	markSections(fs, sectionSecurity, "allow")
 }
 
@@ -43,7 +43,7 @@ func (f *stepFlags) apply(o *builder.Options) error {
 			case what == builder.AllowNetworkHost, what == builder.AllowInsecure, what == builder.AllowDevice:
 			case name == builder.AllowDevice && value != "":
 			default:
-				return fmt.Errorf("invalid entitlement %q: want network.host, security.insecure, device or device=PATH", what)
+				return fmt.Errorf("invalid entitlement %q: want network.host, security.insecure, device, device=PATH or device=NAME", what)
 			}
 			o.Allow = append(o.Allow, what)
 		}
