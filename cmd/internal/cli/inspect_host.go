@@ -54,6 +54,7 @@ type hostConfigInspect struct {
 	CpusetCpus        string
 	CpusetMems        string
 	Devices           []deviceInspect
+	DeviceRequests    []deviceRequest
 	MemoryReservation int64
 	MemorySwap        int64
 	OomKillDisable    bool
@@ -61,6 +62,15 @@ type hostConfigInspect struct {
 	PidsLimit         *int64
 	Ulimits           []ulimitInspect
 	Timeout           int `json:",omitempty"` // podman's, in seconds
+}
+
+// deviceRequest asks for devices by their CDI names.
+type deviceRequest struct {
+	Driver       string
+	Count        int
+	DeviceIDs    []string
+	Capabilities [][]string
+	Options      map[string]string
 }
 
 type logInspect struct {
@@ -125,6 +135,9 @@ func describeHostConfig(o run.ContainerOptions) hostConfigInspect {
 	}
 	for _, d := range c.Devices {
 		in.Devices = append(in.Devices, deviceInspect{d.Host, cmp.Or(d.Container, d.Host), cmp.Or(d.Access, "rwm")})
+	}
+	if len(c.CDIDevices) > 0 {
+		in.DeviceRequests = []deviceRequest{{Driver: "cdi", DeviceIDs: c.CDIDevices}}
 	}
 	for _, u := range c.Ulimits {
 		in.Ulimits = append(in.Ulimits, ulimitInspect{Name: u.Name, Hard: u.Hard, Soft: u.Soft})

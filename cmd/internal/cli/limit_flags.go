@@ -46,7 +46,7 @@ func (f *limitFlags) declare(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.writeBps, "device-write-bps", nil, "Write no faster than `DEVICE:RATE` bytes a second (repeatable)")
 	fs.StringArrayVar(&f.readIO, "device-read-iops", nil, "Read no more than `DEVICE:RATE` times a second (repeatable)")
 	fs.StringArrayVar(&f.writeIO, "device-write-iops", nil, "Write no more than `DEVICE:RATE` times a second (repeatable)")
-	fs.StringArrayVar(&f.devices, "device", nil, "Give the container a device or directory of them: `HOST[:CONTAINER][:rwm]` (repeatable)")
+	fs.StringArrayVar(&f.devices, "device", nil, "Give the container a device or directory of them: `HOST[:CONTAINER][:rwm]`, or a CDI name such as vendor.com/class=name (repeatable)")
 	fs.StringArrayVar(&f.deviceRules, "device-cgroup-rule", nil, "Allow devices by `RULE`: a, b or c, numbers, rwm, as 'c 81:* rmw' (repeatable)")
 	markSections(fs, sectionResources, "pids-limit", "memory-reservation", "memory-swappiness", "oom-score-adj", "oom-kill-disable",
 		"cpu-rt-period", "cpu-rt-runtime", "blkio-weight", "blkio-weight-device", "device-read-bps", "device-write-bps",
@@ -79,11 +79,9 @@ func (f *limitFlags) apply(c *run.Config) error {
 		c.MemoryReservation = n
 	}
 	for _, s := range f.devices {
-		d, err := parseDevice(s)
-		if err != nil {
+		if err := addDevice(c, s); err != nil {
 			return err
 		}
-		c.Devices = append(c.Devices, d)
 	}
 	for _, s := range f.deviceRules {
 		rule, err := parseDeviceRule(s)
@@ -95,7 +93,21 @@ func (f *limitFlags) apply(c *run.Config) error {
 	return f.blockIO(c)
 }
 
-// parseDevice reads a value of --device: HOST[:CONTAINER][:ACCESS].
+// addDevice gives c the device that a value of --device names: by path, or as
+// the Container Device Interface does (vendor.com/class=name).
+func addDevice(c *run.Config, s string) error {
+	if run.IsCDIName(s) {
+		c.CDIDevices = append(c.CDIDevices, s)
+		return nil
+	}
+	d, err := parseDevice(s)
+	if err == nil {
+		c.Devices = append(c.Devices, d)
+	}
+	return err
+}
+
+// parseDevice reads a value of --device with a path: HOST[:CONTAINER][:ACCESS].
 func parseDevice(s string) (run.Device, error) {
 	parts := strings.Split(s, ":")
 	d := run.Device{Host: parts[0]}

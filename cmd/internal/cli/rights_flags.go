@@ -24,7 +24,7 @@ func (f *rightsFlags) declare(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.capAdd, "cap-add", nil, "Add a `CAPABILITY` in RUN steps, or ALL (repeatable)")
 	fs.StringSliceVar(&f.capDrop, "cap-drop", nil, "Drop a `CAPABILITY` in RUN steps, or ALL (repeatable)")
 	fs.StringArrayVar(&f.groupAdd, "group-add", nil, "Add a further `GROUP` in RUN steps (repeatable)")
-	fs.StringArrayVar(&f.devices, "device", nil, "Give RUN steps a device: `HOST[:CONTAINER][:rwm]` (repeatable)")
+	fs.StringArrayVar(&f.devices, "device", nil, "Give RUN steps a device: `HOST[:CONTAINER][:rwm]`, or a CDI name such as vendor.com/class=name (repeatable)")
 	fs.StringArrayVar(&f.securityOpt, "security-opt", nil, "Set `OPTION` seccomp=FILE, seccomp=unconfined, no-new-privileges, mask=PATH or unmask=PATH in RUN steps (repeatable)")
 	markSections(fs, sectionSecurity, "cap-add", "cap-drop", "group-add", "device", "security-opt")
 }
@@ -41,11 +41,9 @@ func (f *rightsFlags) apply(o *builder.Options) error {
 	o.Edits.Mounts, c.NoHosts = f.mounts, f.noHosts
 	c.CapAdd, c.CapDrop, c.GroupAdd = f.capAdd, f.capDrop, f.groupAdd
 	for _, value := range f.devices {
-		d, err := parseDevice(value)
-		if err != nil {
+		if err := addDevice(c, value); err != nil {
 			return fmt.Errorf("invalid --device %q: %w", value, err)
 		}
-		c.Devices = append(c.Devices, d)
 	}
 	for _, opt := range f.securityOpt {
 		if err := c.ParseSecurityOpt(opt); err != nil {

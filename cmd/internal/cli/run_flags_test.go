@@ -136,7 +136,7 @@ func TestRunOptions(t *testing.T) {
 			"--cap-add", "NET_ADMIN", "--cap-drop", "all",
 			"-m", "512m", "--memory-swap", "1g", "--memory-reservation", "256m", "--cpus", "1.5", "--pids-limit", "7", "--shm-size", "1m",
 			"--ulimit", "nofile=1:2", "--sysctl", "net.x=1", "--oom-score-adj", "-5", "--blkio-weight", "10",
-			"--device", "/dev/null:/dev/x:r", "--device-cgroup-rule", "c 1:* rw", "--security-opt", "mask=/proc/x",
+			"--device", "/dev/null:/dev/x:r", "--device", "vendor.com/gpu=0", "--device-cgroup-rule", "c 1:* rw", "--security-opt", "mask=/proc/x",
 		}, nil, from(func(o *run.ContainerOptions) {
 			c := &o.Config
 			o.NetworkMode, o.Networks, c.Hostname, c.Domainname, c.Network = "none", nil, "box", "d", "none"
@@ -150,6 +150,7 @@ func TestRunOptions(t *testing.T) {
 			weight, major := uint16(10), int64(1)
 			c.BlockIO = &specs.LinuxBlockIO{Weight: &weight}
 			c.Devices = []run.Device{{Host: "/dev/null", Container: "/dev/x", Access: "r"}}
+			c.CDIDevices = []string{"vendor.com/gpu=0"}
 			c.DeviceRules = []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Major: &major, Access: "rw"}}
 		})},
 		{"networks", []string{"--net", "one", "--ip", "10.1.0.2", "--ip6", "fd00::2", "--mac-address", "02-42-00-00-00-01", "--net-alias", "x", "--network", "name=two,alias=a,alias=b,ip=10.2.0.2"}, nil, from(func(o *run.ContainerOptions) {
