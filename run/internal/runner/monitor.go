@@ -191,6 +191,7 @@ func (m *monitor) started(e wire.Event, _ ...*os.File) error {
 	if err != nil {
 		start = 0 // it has ended already
 	}
+	var again chan struct{}
 	m.change(func(s *life.State) {
 		s.Status, s.PID, s.StartTime, s.MonitorPID = life.StatusRunning, e.PID, start, os.Getpid()
 		s.Cgroups, s.Started, s.Finished = e.Cgroups, e.Started, time.Time{}
@@ -199,11 +200,11 @@ func (m *monitor) started(e wire.Event, _ ...*os.File) error {
 			s.Health = &life.HealthState{Status: life.HealthStarting}
 		}
 		m.up = true
-		if m.again != nil {
-			close(m.again)
-			m.again = nil
-		}
+		again, m.again = m.again, nil
 	})
+	if again != nil {
+		close(again) // who waits reads the state, which is written now
+	}
 	if m.req.PIDFile != "" {
 		if err := os.WriteFile(m.req.PIDFile, []byte(strconv.Itoa(e.PID)), 0o644); err != nil {
 			return fmt.Errorf("write pid file: %w", err)
