@@ -16,7 +16,6 @@ import (
 	"github.com/vbatts/tar-split/archive/tar"
 	"github.com/vbatts/tar-split/tar/asm"
 	tarsplit "github.com/vbatts/tar-split/tar/storage"
-	"go.podman.io/storage/pkg/archive"
 	"go.podman.io/storage/pkg/chrootarchive"
 	"go.podman.io/storage/pkg/tarlog"
 	"golang.org/x/sys/unix"
@@ -81,7 +80,7 @@ func record(r io.Reader, use func(io.Reader) error) (st *stream, err error) {
 			st = nil
 		}
 	}()
-	plain, err := archive.DecompressStream(bufio.NewReaderSize(r, 32<<10))
+	plain, err := Decompress(r)
 	if err != nil {
 		return st, fmt.Errorf("decompress: %w", err)
 	}
