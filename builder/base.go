@@ -24,6 +24,7 @@ import (
 // image is an image that the build stands on or copies from. Its config is
 // known from the start; its layers are fetched when the first step needs them.
 type image struct {
+	request  dockerfile.ImageRequest
 	ref      registry.Reference
 	manifest digest.Digest // "" = whatever ref means when it is fetched
 	platform ocispec.Platform
@@ -101,7 +102,11 @@ func (im *images) get(ctx context.Context, r dockerfile.ImageRequest) (*image, e
 		im.entries[r] = e
 	}
 	im.mu.Unlock()
-	e.once.Do(func() { e.img, e.err = im.resolve(ctx, r) })
+	e.once.Do(func() {
+		if e.img, e.err = im.resolve(ctx, r); e.img != nil {
+			e.img.request = r
+		}
+	})
 	return e.img, e.err
 }
 
@@ -253,7 +258,7 @@ func (img *image) here() bool { return img.fetched.Load() }
 // its own, and returns the topmost.
 func (img *image) top(ctx context.Context, bd *build, name string) (string, error) {
 	img.once.Do(func() {
-		v := bd.report.start(name)
+		v := bd.report.startNode(name, bd.nodes[img.request])
 		defer func() { v.end(false, -1, img.err) }()
 		if !img.named() {
 			var unlock func() error

@@ -93,7 +93,7 @@ func (e *elsewhere) named(name string) *foreign {
 	if !isForeign(e.s.o, name) {
 		return nil
 	}
-	return e.add(where, &foreign{where: where, place: "build context " + name, label: "[context " + name + "] " + remote.RedactURL(where)})
+	return e.add(where, &foreign{where: where, place: "build context " + name, label: contextName(e.s.o, name)})
 }
 
 // git returns a repository for ADD, which is shown as the step v.
@@ -179,7 +179,7 @@ func (f *foreign) open(ctx context.Context) (_ *source, err error) {
 	}
 	open := remote.OpenOptions{}
 	if f.label != "" {
-		v := f.s.report.start(f.label)
+		v := f.s.report.startNode(f.label, f.s.nodes[f])
 		defer func() { v.end(false, -1, err) }()
 		open.Progress = func(n, total int64) { v.progress("downloading", n, total) }
 	}

@@ -27,11 +27,14 @@ const (
 	// Committed follows Done when the step's layer has been digested:
 	// LayerBytes is its size. A vertex that was Cached has none.
 	Committed
+	// Planned reports a step, or an image that steps stand on, before any
+	// of them begins: it has a Node, a Name and Inputs, and no Vertex.
+	Planned
 )
 
 // String returns the kind's name in lower case.
 func (k Kind) String() string {
-	return [...]string{"started", "log", "progress", "warning", "cached", "done", "failed", "skipped", "committed"}[k]
+	return [...]string{"started", "log", "progress", "warning", "cached", "done", "failed", "skipped", "committed", "planned"}[k]
 }
 
 // Event is one thing that happened in a build. Calls of the events function
@@ -45,6 +48,12 @@ type Event struct {
 	// Name is the vertex as BuildKit names it: "[build 2/5] RUN make",
 	// "[internal] load build context".
 	Name string
+	// Node numbers the vertex in the plan: the Started of a step has that of
+	// its Planned. It is 0 for what is in no plan.
+	Node int
+	// Inputs are the nodes that a Planned one reads: what it stands on
+	// first, then the sources of its files.
+	Inputs []int
 	// Stream is 1 (stdout) or 2 (stderr) for Log; Data are its bytes, not
 	// necessarily whole lines.
 	Stream int
@@ -92,12 +101,15 @@ func (r *reporter) send(e Event) {
 }
 
 // start opens a vertex and reports it.
-func (r *reporter) start(name string) *vertex {
+func (r *reporter) start(name string) *vertex { return r.startNode(name, 0) }
+
+// startNode is start for what has a number in the plan.
+func (r *reporter) startNode(name string, node int) *vertex {
 	r.mu.Lock()
 	r.next++
 	v := &vertex{r: r, id: r.next, name: name}
 	r.mu.Unlock()
-	r.send(Event{Kind: Started, Vertex: v.id, Name: name})
+	r.send(Event{Kind: Started, Vertex: v.id, Name: name, Node: node})
 	return v
 }
 

@@ -35,6 +35,8 @@ type session struct {
 	// warned are the warnings that were shown; others come from the plan for
 	// another platform.
 	warned map[string]bool
+	// nodes numbers what the plans hold, see graph.
+	nodes map[any]int
 
 	// commits are the layers being digested in the background; the session
 	// ends when they are done, its cache records included.
@@ -109,6 +111,7 @@ func (s *session) plan(ctx context.Context) error {
 			return err
 		}
 	}
+	s.announce()
 	return nil
 }
 

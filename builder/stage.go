@@ -32,6 +32,8 @@ type position struct {
 type stage struct {
 	*build
 	spec *dockerfile.Stage
+	// tree copies the base when that is files rather than an image.
+	tree *dockerfile.Step
 	// done is closed when the stage has ended; at, history and err are
 	// its goroutine's until then and read-only afterwards.
 	done    chan struct{}
@@ -48,7 +50,14 @@ type pendingHistory struct {
 }
 
 func newStage(b *build, spec *dockerfile.Stage) *stage {
-	return &stage{build: b, spec: spec, done: make(chan struct{})}
+	s := &stage{build: b, spec: spec, done: make(chan struct{})}
+	if req := spec.Base.Image; req != nil && isTree(b.o, req.Context) {
+		s.tree = &dockerfile.Step{
+			Name: s.fromName(), CreatedBy: "FROM " + req.Context, Location: spec.Location,
+			Op: &dockerfile.Copy{From: dockerfile.Source{Named: req, Stage: -1}, Sources: []string{"/"}, Dest: "/"},
+		}
+	}
+	return s
 }
 
 func isMetadata(op dockerfile.Op) bool {
@@ -105,21 +114,17 @@ func (s *stage) enter(ctx context.Context) error {
 // enterImage puts the stage on an image, or on a directory that a named
 // context gives in its place.
 func (s *stage) enterImage(ctx context.Context) error {
-	req := *s.spec.Base.Image
-	if isTree(s.o, req.Context) {
-		return s.step(ctx, &dockerfile.Step{
-			Name: s.fromName(), CreatedBy: "FROM " + req.Context, Location: s.spec.Location,
-			Op: &dockerfile.Copy{From: dockerfile.Source{Named: &req, Stage: -1}, Sources: []string{"/"}, Dest: "/"},
-		})
+	if s.tree != nil {
+		return s.step(ctx, s.tree)
 	}
-	img, err := s.images.get(ctx, req)
+	img, err := s.images.get(ctx, *s.spec.Base.Image)
 	if err != nil {
 		return err
 	}
 	s.at = position{key: img.chain, base: img, from: s.fromName()}
 	s.history = append(s.history, historyOf(img.config.History)...)
 	if img.here() && img.shown.CompareAndSwap(false, true) {
-		s.report.start(s.fromName()).end(true, -1, nil)
+		s.report.startNode(s.fromName(), s.nodes[img.request]).end(true, -1, nil)
 	}
 	return nil
 }
@@ -128,9 +133,14 @@ func (s *stage) enterImage(ctx context.Context) error {
 func (s *stage) fromName() string {
 	req := s.spec.Base.Image
 	if req.Context != "" {
-		return fmt.Sprintf("[context %s] %s", req.Context, remote.RedactURL(s.o.NamedContexts[req.Context]))
+		return contextName(s.o, req.Context)
 	}
 	return cmp.Or(s.spec.Base.Name, "FROM "+req.Ref)
+}
+
+// contextName is what the display calls a named context.
+func contextName(o *Options, name string) string {
+	return fmt.Sprintf("[context %s] %s", name, remote.RedactURL(o.NamedContexts[name]))
 }
 
 func historyOf(h []ocispec.History) []pendingHistory {
@@ -164,7 +174,7 @@ func (s *stage) step(ctx context.Context, st *dockerfile.Step) error {
 		return err
 	}
 	defer s.jobs.leave()
-	v := s.report.start(st.Name)
+	v := s.report.startNode(st.Name, s.nodes[st])
 	out, err := s.layerStep(ctx, v, st)
 	if err == nil {
 		s.record(st, out.created, out.commit)
@@ -177,20 +187,7 @@ func (s *stage) step(ctx context.Context, st *dockerfile.Step) error {
 // await waits for the stages that op reads from, so that the time of the step is
 // its own.
 func (s *stage) await(ctx context.Context, op dockerfile.Op) error {
-	var from []*dockerfile.Source
-	switch op := op.(type) {
-	case *dockerfile.Copy:
-		if len(op.Sources) > 0 {
-			from = append(from, &op.From)
-		}
-	case *dockerfile.Run:
-		for i := range op.Mounts {
-			if op.Mounts[i].From != nil {
-				from = append(from, op.Mounts[i].From)
-			}
-		}
-	}
-	for _, f := range from {
+	for _, f := range sourcesOf(op) {
 		if f.Scratch || f.Context || f.Named != nil || f.Image != nil {
 			continue
 		}

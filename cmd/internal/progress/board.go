@@ -18,6 +18,7 @@ type board struct {
 // vertex is one unit of work.
 type vertex struct {
 	id       int
+	node     int // as in Event
 	name     string
 	started  time.Time
 	ended    time.Time
@@ -64,7 +65,7 @@ func (b *board) vertex(e builder.Event) *vertex {
 	}
 	v := b.byID[e.Vertex]
 	if v == nil {
-		v = &vertex{id: e.Vertex, name: oneLine(e.Name), started: e.Time}
+		v = &vertex{id: e.Vertex, node: e.Node, name: oneLine(e.Name), started: e.Time}
 		if b.byID == nil {
 			b.byID = make(map[int]*vertex)
 		}

@@ -40,6 +40,17 @@ func counted(v int, id string, current, total int64) builder.Event {
 	return builder.Event{Kind: builder.Progress, Vertex: v, ID: id, Current: current, Total: total}
 }
 
+func planned(node int, name string, inputs ...int) builder.Event {
+	return builder.Event{Kind: builder.Planned, Node: node, Name: name, Inputs: inputs}
+}
+
+// startNode is start for what was planned.
+func startNode(v, node int, name string) builder.Event {
+	e := start(v, name)
+	e.Node = node
+	return e
+}
+
 func end(v int, kind builder.Kind, bytes int64) builder.Event {
 	return builder.Event{Kind: kind, Vertex: v, LayerBytes: bytes}
 }
@@ -103,6 +114,21 @@ var recordings = map[string][]builder.Event{
 		at(6.0, counted(1, "sha256:0011223344556677001122334455667700112233445566770011223344556677", 40_000_000, 50_000_000)),
 		at(7.0, counted(1, "sha256:0011223344556677001122334455667700112233445566770011223344556677", 50_000_000, 50_000_000)),
 		at(7.5, end(1, builder.Done, 120_000_000)),
+	},
+	"planned": {
+		at(0, planned(1, "[a 1/2] FROM docker.io/library/debian:12")),
+		at(0, planned(2, "[a 2/2] RUN make", 1)),
+		at(0, planned(3, "[b 1/1] COPY x /")),
+		at(0, planned(4, "[stage-2 1/1] COPY --from=b / /", 2, 3)),
+		at(0, startNode(1, 3, "[b 1/1] COPY x /")),
+		at(0.1, startNode(2, 2, "[a 2/2] RUN make")),
+		at(0.1, end(2, builder.Cached, 10)),
+		at(0.2, end(1, builder.Done, 10)),
+		at(0.2, startNode(3, 4, "[stage-2 1/1] COPY --from=b / /")),
+		at(0.3, counted(3, "copying", 10, 10)),
+		at(0.4, end(3, builder.Done, 10)),
+		at(0.4, start(4, "exporting to image")),
+		at(0.5, end(4, builder.Done, -1)),
 	},
 	"interrupted": {
 		at(0, start(1, "[1/2] RUN sleep 100")),

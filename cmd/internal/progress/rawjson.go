@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,9 +18,22 @@ import (
 // rawJSON writes what happens as BuildKit's rawjson display does: a line for
 // every change, each a JSON object of lists. Bytes are in base64. A vertex has
 // no digest here, so one is made of its number and name.
+//
+// Steps are there before they begin, each with its inputs. As with BuildKit, an
+// input that nobody needed, because what follows it was in the cache, ends as
+// cached with the first step that stands on it.
 type rawJSON struct {
 	enc   *json.Encoder
 	board board
+	nodes map[int]*node
+	files map[string]digest.Digest // Dockerfiles, the vertexes of their checks
+}
+
+// node is a vertex as it was planned.
+type node struct {
+	solveVertex
+	inputs []int
+	begun  bool
 }
 
 // solveStatus and what it holds have the fields of BuildKit's client package.
@@ -31,12 +45,13 @@ type solveStatus struct {
 }
 
 type solveVertex struct {
-	Digest    digest.Digest `json:"digest"`
-	Name      string        `json:"name,omitempty"`
-	Started   *time.Time    `json:"started,omitempty"`
-	Completed *time.Time    `json:"completed,omitempty"`
-	Cached    bool          `json:"cached,omitempty"`
-	Error     string        `json:"error,omitempty"`
+	Digest    digest.Digest   `json:"digest"`
+	Inputs    []digest.Digest `json:"inputs,omitempty"`
+	Name      string          `json:"name,omitempty"`
+	Started   *time.Time      `json:"started,omitempty"`
+	Completed *time.Time      `json:"completed,omitempty"`
+	Cached    bool            `json:"cached,omitempty"`
+	Error     string          `json:"error,omitempty"`
 }
 
 type vertexStatus struct {
@@ -81,32 +96,72 @@ type sourceLine struct {
 	Line int `json:"line"`
 }
 
-func newRawJSON(w io.Writer) *rawJSON { return &rawJSON{enc: json.NewEncoder(w)} }
+func newRawJSON(w io.Writer) *rawJSON {
+	return &rawJSON{enc: json.NewEncoder(w), nodes: map[int]*node{}, files: map[string]digest.Digest{}}
+}
 
 func (r *rawJSON) event(e builder.Event) {
 	v := r.board.vertex(e)
 	switch {
 	case e.Kind == builder.Warning:
-		r.write(solveStatus{Warnings: []vertexWarning{newVertexWarning(v, e)}})
+		r.warning(v, e)
+	case e.Kind == builder.Planned:
+		r.plan(e)
 	case v == nil:
 	case e.Kind == builder.Started:
-		r.write(solveStatus{Vertexes: []solveVertex{describe(v)}})
+		r.write(solveStatus{Vertexes: []solveVertex{r.describe(v)}})
 	case e.Kind == builder.Log:
-		r.write(solveStatus{Logs: []vertexLog{{Vertex: v.digest(), Stream: e.Stream, Data: e.Data, Timestamp: e.Time}}})
+		r.write(solveStatus{Logs: []vertexLog{{Vertex: r.digest(v), Stream: e.Stream, Data: e.Data, Timestamp: e.Time}}})
 	case e.Kind == builder.Progress:
-		r.write(solveStatus{Statuses: []vertexStatus{newVertexStatus(v, v.status(e.ID), e.Time)}})
+		r.write(solveStatus{Statuses: []vertexStatus{r.newVertexStatus(v, v.status(e.ID), e.Time)}})
 	case e.Kind == builder.Cached, e.Kind == builder.Done, e.Kind == builder.Failed:
 		r.end(v)
 	}
 }
 
+// plan writes a vertex that has not begun.
+func (r *rawJSON) plan(e builder.Event) {
+	n := &node{inputs: e.Inputs}
+	n.Name = oneLine(e.Name)
+	n.Digest = digest.FromString(fmt.Sprintf("node %d %s", e.Node, n.Name))
+	for _, in := range e.Inputs {
+		if on := r.nodes[in]; on != nil && !slices.Contains(n.Inputs, on.Digest) {
+			n.Inputs = append(n.Inputs, on.Digest)
+		}
+	}
+	r.nodes[e.Node] = n
+	r.write(solveStatus{Vertexes: []solveVertex{n.solveVertex}})
+}
+
+// skipped returns the inputs of a node, and theirs, that were not needed.
+func (r *rawJSON) skipped(number int, now time.Time) (out []solveVertex) {
+	n := r.nodes[number]
+	if n == nil {
+		return nil
+	}
+	for _, in := range n.inputs {
+		on := r.nodes[in]
+		if on == nil || on.begun {
+			continue
+		}
+		on.begun = true
+		on.Started, on.Completed, on.Cached = &now, &now, true
+		out = append(append(out, r.skipped(in, now)...), on.solveVertex)
+	}
+	return out
+}
+
 // end writes the end of v and of what it counted.
 func (r *rawJSON) end(v *vertex) {
-	out := solveStatus{Vertexes: []solveVertex{describe(v)}}
+	var out solveStatus
+	if v.state != builder.Failed {
+		out.Vertexes = r.skipped(v.node, v.ended)
+	}
+	out.Vertexes = append(out.Vertexes, r.describe(v))
 	for _, s := range v.statuses {
 		if v.state == builder.Done && !s.done {
 			s.done, s.current, s.updated = true, max(s.current, s.total), v.ended
-			out.Statuses = append(out.Statuses, newVertexStatus(v, s, v.ended))
+			out.Statuses = append(out.Statuses, r.newVertexStatus(v, s, v.ended))
 		}
 	}
 	r.write(out)
@@ -128,12 +183,18 @@ func (r *rawJSON) finish(now time.Time) {
 func (r *rawJSON) write(s solveStatus) { _ = r.enc.Encode(s) }
 
 // digest identifies v.
-func (v *vertex) digest() digest.Digest {
+func (r *rawJSON) digest(v *vertex) digest.Digest {
+	if n := r.nodes[v.node]; n != nil {
+		return n.Digest
+	}
 	return digest.FromString(fmt.Sprintf("%d %s", v.id, v.name))
 }
 
-func describe(v *vertex) solveVertex {
-	out := solveVertex{Digest: v.digest(), Name: v.name, Started: &v.started, Cached: v.state == builder.Cached}
+func (r *rawJSON) describe(v *vertex) solveVertex {
+	out := solveVertex{Digest: r.digest(v), Name: v.name, Started: &v.started, Cached: v.state == builder.Cached}
+	if n := r.nodes[v.node]; n != nil {
+		out.Inputs, n.begun = n.Inputs, true
+	}
 	if v.running() {
 		return out
 	}
@@ -147,19 +208,42 @@ func describe(v *vertex) solveVertex {
 	return out
 }
 
-func newVertexStatus(v *vertex, s *status, now time.Time) vertexStatus {
-	out := vertexStatus{ID: s.id, Vertex: v.digest(), Total: s.total, Current: s.current, Timestamp: now, Started: &s.started}
+func (r *rawJSON) newVertexStatus(v *vertex, s *status, now time.Time) vertexStatus {
+	out := vertexStatus{ID: s.id, Vertex: r.digest(v), Total: s.total, Current: s.current, Timestamp: now, Started: &s.started}
 	if s.done {
 		out.Completed = &s.updated
 	}
 	return out
 }
 
-func newVertexWarning(v *vertex, e builder.Event) vertexWarning {
-	w := vertexWarning{Level: 1, Short: []byte(e.Message)}
-	if v != nil {
-		w.Vertex = v.digest()
+// warning writes a warning. Viewers drop one that has no vertex: those about a
+// Dockerfile belong to its loading, as with BuildKit.
+func (r *rawJSON) warning(v *vertex, e builder.Event) {
+	w := newVertexWarning(e)
+	switch {
+	case v != nil:
+		w.Vertex = r.digest(v)
+	case e.Check != nil:
+		w.Vertex = r.loaded(e.Check.File, e.Time)
 	}
+	r.write(solveStatus{Warnings: []vertexWarning{w}})
+}
+
+// loaded returns the vertex that stands for the reading of a Dockerfile, which
+// it writes when it is the first to ask.
+func (r *rawJSON) loaded(file string, now time.Time) digest.Digest {
+	d, ok := r.files[file]
+	if !ok {
+		v := solveVertex{Name: "[internal] load build definition from " + file, Started: &now, Completed: &now}
+		v.Digest = digest.FromString(v.Name)
+		d, r.files[file] = v.Digest, v.Digest
+		r.write(solveStatus{Vertexes: []solveVertex{v}})
+	}
+	return d
+}
+
+func newVertexWarning(e builder.Event) vertexWarning {
+	w := vertexWarning{Level: 1, Short: []byte(e.Message)}
 	if c := e.Check; c != nil {
 		w.Detail, w.URL = [][]byte{[]byte(c.Description)}, c.URL
 		w.Source = &sourceFile{Filename: c.File, Data: c.Source, Language: "Dockerfile"}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestRawJSON(t *testing.T) {
-	for _, name := range []string{"simple", "failing", "interrupted", "pull"} {
+	for _, name := range []string{"simple", "failing", "interrupted", "pull", "planned"} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			r := newRawJSON(&out)
