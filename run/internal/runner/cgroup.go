@@ -10,7 +10,8 @@ import (
 	"github.com/opencontainers/runc/libcontainer"
 )
 
-// cgroup reads a container's cgroup beside libcontainer, which owns it.
+// cgroup reads a container's cgroup beside libcontainer, which owns it. Its methods are
+// an engine's.
 type cgroup struct{ m cgroups.Manager }
 
 // newCgroup reads the cgroup of a container that has one. Where it is, the container
@@ -30,8 +31,6 @@ func newCgroup(lc *libcontainer.Container, none bool) (*cgroup, error) {
 	return &cgroup{m}, nil
 }
 
-// oomKills is how many of the container's processes the kernel has killed for
-// lack of memory.
 func (c *cgroup) oomKills() uint64 {
 	if c.m == nil {
 		return 0
@@ -43,8 +42,7 @@ func (c *cgroup) oomKills() uint64 {
 	return n
 }
 
-// dirs are the directories to be removed after the container's end.
-func (c *cgroup) dirs() []string {
+func (c *cgroup) cgroups() []string {
 	if c.m == nil {
 		return nil
 	}

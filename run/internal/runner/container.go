@@ -10,9 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/opencontainers/runc/libcontainer"
-	"github.com/opencontainers/runc/libcontainer/configs"
-	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
@@ -33,10 +30,9 @@ type container struct {
 	group *orphans.Group // nil if the kernel ends its processes
 
 	mu      sync.Mutex
-	lc      *libcontainer.Container
-	cgroup  *cgroup
-	process *libcontainer.Process // set once it can be signalled
-	pending []unix.Signal         // arrived before that
+	engine  engine
+	process process       // set once it can be signalled
+	pending []unix.Signal // arrived before that
 }
 
 // observer hears of a container's start.
@@ -72,16 +68,16 @@ func (c *container) signal(s unix.Signal) {
 		c.pending = append(c.pending, s)
 		return
 	}
-	c.process.Signal(s) // an error means that it has ended
+	c.process.signal(s) // an error means that it has ended
 }
 
 // started makes the process known to signal.
-func (c *container) started(p *libcontainer.Process) {
+func (c *container) started(p process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.process = p
 	for _, s := range c.pending {
-		p.Signal(s)
+		p.signal(s)
 	}
 	c.pending = nil
 }
@@ -172,50 +168,22 @@ func (c *container) addFiles() error {
 	return nil
 }
 
-// config makes libcontainer's form of the spec. What the last stage does is taken
-// out: libcontainer starts that as the container's root with all capabilities.
-func (c *container) config() (*configs.Config, error) {
-	cfg, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
-		CgroupName:      "cooper-" + c.req.ID,
-		Spec:            c.req.Spec,
-		RootlessEUID:    false,
-		RootlessCgroups: c.req.RootlessCgroups || c.req.NoCgroup,
-	})
-	if err != nil {
-		return nil, err
-	}
-	cfg.Capabilities, cfg.Seccomp, cfg.NoNewPrivileges = nil, nil, false
-	for _, l := range c.req.Spec.Process.Rlimits { // specconv leaves them to its caller
-		cfg.Rlimits = append(cfg.Rlimits, configs.Rlimit{Type: wire.Rlimits[l.Type], Soft: l.Soft, Hard: l.Hard})
-	}
-	return cfg, nil
-}
-
-// runProcess starts the first process, waits for it and removes what libcontainer
-// has made.
+// runProcess starts the first process, waits for it and removes what the engine has
+// made.
 func (c *container) runProcess(end *wire.Event) (err error) {
-	cfg, err := c.config()
-	if err != nil {
-		return err
-	}
-	// The id also names the session keyring, which no two containers may share.
-	lc, err := libcontainer.Create(filepath.Join(c.dir, "state"), c.req.ID, cfg)
-	if err != nil {
-		return err
-	}
-	cg, err := newCgroup(lc, c.req.NoCgroup)
+	e, err := newLibrary(c)
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
-	c.lc, c.cgroup = lc, cg
+	c.engine = e
 	c.mu.Unlock()
-	defer func() { err = errors.Join(err, lc.Destroy()) }()
-	p, err := c.start(lc, cg, end)
+	defer func() { err = errors.Join(err, e.destroy()) }()
+	p, err := c.start(end)
 	if err != nil {
 		return err
 	}
-	err = awaitProcess(p, end)
+	err = p.wait(end)
 	if c.group != nil {
 		c.group.Kill()
 		c.group.Close()
@@ -223,45 +191,24 @@ func (c *container) runProcess(end *wire.Event) (err error) {
 	if err != nil {
 		return err
 	}
-	end.OOMKilled = cg.oomKills() > 0
+	end.OOMKilled = e.oomKills() > 0
 	return nil
 }
 
-// start runs libcontainer's part and the last stage up to the execution of the
-// user's program, and reports that.
-func (c *container) start(lc *libcontainer.Container, cg *cgroup, end *wire.Event) (*libcontainer.Process, error) {
-	p, report, err := c.newProcess(&c.req.Stage, c.req.Stdio, c.files)
+// start starts the first process up to the execution of the user's program, and
+// reports that.
+func (c *container) start(end *wire.Event) (process, error) {
+	p, err := c.engine.begin()
 	if err != nil {
-		return nil, err
-	}
-	p.Init = true
-	defer report.Close()
-	if c.req.Spec.Process.Terminal {
-		p.ConsoleWidth, p.ConsoleHeight = c.req.Width, c.req.Height
-		wait, err := connectConsole(p, c.told.console)
-		if err != nil {
-			closeStageFiles(p)
-			return nil, err
-		}
-		defer wait()
-	}
-	err = lc.Run(p)
-	closeStageFiles(p)
-	if err != nil {
-		kill(p)
 		return nil, err
 	}
 	c.started(p)
-	if pid, err := p.Pid(); err == nil && !c.hasProcesses() {
-		c.group, _ = orphans.Watch(pid) // fails if it has ended already, leaving nothing
+	if !c.hasProcesses() {
+		c.group, _ = orphans.Watch(p.pid()) // fails if it has ended already, leaving nothing
 	}
-	f, err := stage.ReadFailure(report)
-	if f != nil {
-		err = f
-	}
-	if err == nil {
+	if err = c.engine.execute(); err == nil {
 		end.Started = time.Now()
-		err = c.reportStart(p, cg)
+		err = c.reportStart(p)
 	}
 	if err != nil {
 		kill(p)
@@ -274,77 +221,6 @@ func (c *container) start(lc *libcontainer.Container, cg *cgroup, end *wire.Even
 	return p, nil
 }
 
-// kill ends and reaps p, if it was started.
-func kill(p *libcontainer.Process) {
-	p.Signal(unix.SIGKILL)
-	p.Wait()
-}
-
-// The last stage's descriptors, in the order of ExtraFiles.
-const (
-	stageExe = 3 + iota
-	stageInstructions
-	stageReport
-	stageStdio
-)
-
-// newProcess makes libcontainer's process: the last stage, with its instructions.
-// Standard streams are indices of files. The caller reads report to its end and
-// closes it.
-func (c *container) newProcess(st *wire.Stage, streamOf [3]int, files []*os.File) (p *libcontainer.Process, report *os.File, err error) {
-	stdio := [3]int32{-1, -1, -1}
-	var streams []*os.File
-	for i, n := range streamOf {
-		if n >= 0 && n < len(files) {
-			stdio[i] = stageStdio + int32(len(streams))
-			streams = append(streams, files[n])
-		}
-	}
-	b, err := stage.Encode(st, stdio, stageStdio+int32(len(streams)))
-	if err != nil {
-		return nil, nil, err
-	}
-	instructions, err := memfile("stage", b)
-	if err != nil {
-		return nil, nil, err
-	}
-	report, w, err := os.Pipe()
-	if err != nil {
-		instructions.Close()
-		return nil, nil, err
-	}
-	return &libcontainer.Process{
-		Args: []string{"/proc/self/fd/" + strconv.Itoa(stageExe)},
-		// HOME keeps libcontainer from looking for one.
-		Env:        []string{stage.Env + "=" + strconv.Itoa(stageInstructions), "HOME=/"},
-		Stdin:      c.r.null,
-		Stdout:     c.r.null,
-		Stderr:     c.r.null,
-		ExtraFiles: append([]*os.File{c.r.exe, instructions, w}, streams...),
-	}, report, nil
-}
-
-// closeStageFiles closes what only the last stage needs, so that its end of the
-// report pipe is the only one.
-func closeStageFiles(p *libcontainer.Process) {
-	p.ExtraFiles[1].Close()
-	p.ExtraFiles[2].Close()
-}
-
-// memfile returns a file in memory with content b.
-func memfile(name string, b []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if _, err := f.Write(b); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
 // hasProcesses reports whether the container has a process id namespace.
 func (c *container) hasProcesses() bool {
 	return slices.ContainsFunc(c.req.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
@@ -354,14 +230,10 @@ func (c *container) hasProcesses() bool {
 
 // reportStart tells the observer, with what it needs to kill the container should
 // this process die first.
-func (c *container) reportStart(p *libcontainer.Process, cg *cgroup) error {
-	pid, err := p.Pid()
-	if err != nil {
-		return err
-	}
-	e := wire.Event{Call: c.req.Call, PID: pid, Started: time.Now(), Cgroups: cg.dirs()}
+func (c *container) reportStart(p process) error {
+	e := wire.Event{Call: c.req.Call, PID: p.pid(), Started: time.Now(), Cgroups: c.engine.cgroups()}
 	var files []*os.File
-	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+	if fd, err := unix.PidfdOpen(e.PID, 0); err == nil {
 		f := os.NewFile(uintptr(fd), "pidfd")
 		defer f.Close()
 		files = append(files, f)

@@ -4,12 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
-	"syscall"
 	"time"
 
-	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -25,7 +22,7 @@ type session struct {
 	files []*os.File
 	// console takes its terminal; started is told its process id.
 	console func(master *os.File)
-	started func(p *libcontainer.Process)
+	started func(p process)
 }
 
 // run runs the process to its end. It keeps the thread that it is called on: the
@@ -46,32 +43,8 @@ func (s *session) run() wire.Event {
 }
 
 func (s *session) start(end *wire.Event) error {
-	s.req.Stage.DieWithParent = true
-	p, report, err := s.c.newProcess(&s.req.Stage, s.req.Stdio, s.files)
+	p, err := s.c.engine.exec(s)
 	if err != nil {
-		return err
-	}
-	defer report.Close()
-	wait := func() {}
-	if s.req.Terminal {
-		p.ConsoleWidth, p.ConsoleHeight = s.req.Width, s.req.Height
-		if wait, err = connectConsole(p, s.console); err != nil {
-			closeStageFiles(p)
-			return err
-		}
-	}
-	err = s.c.lc.Run(p)
-	closeStageFiles(p)
-	wait()
-	if err != nil {
-		return fmt.Errorf("exec: %w", err)
-	}
-	f, err := stage.ReadFailure(report)
-	if f != nil {
-		err = f
-	}
-	if err != nil {
-		kill(p)
 		return err
 	}
 	for _, file := range s.files {
@@ -79,23 +52,7 @@ func (s *session) start(end *wire.Event) error {
 	}
 	end.Started = time.Now()
 	s.started(p)
-	return awaitProcess(p, end)
-}
-
-// awaitProcess waits for a process and says in end how it ended.
-func awaitProcess(p *libcontainer.Process, end *wire.Event) error {
-	state, err := p.Wait()
-	var exit *exec.ExitError // a status other than 0 is no error here
-	if state == nil || (err != nil && !errors.As(err, &exit)) {
-		return fmt.Errorf("wait for container: %w", err)
-	}
-	ws := state.Sys().(syscall.WaitStatus)
-	end.Finished, end.ExitCode = time.Now(), ws.ExitStatus()
-	if ws.Signaled() {
-		end.Signal = int(ws.Signal())
-		end.ExitCode = 128 + end.Signal
-	}
-	return nil
+	return p.wait(end)
 }
 
 // serveExec runs a further process for a command. The process outlives the
@@ -118,9 +75,8 @@ func (m *monitor) serveExec(conn *wire.Conn, msg *wire.Message) {
 			defer master.Close()
 			conn.Send(wire.KindConsole, wire.Event{}, master)
 		},
-		started: func(p *libcontainer.Process) {
-			pid, _ := p.Pid()
-			conn.Send(wire.KindStarted, wire.Event{PID: pid})
+		started: func(p process) {
+			conn.Send(wire.KindStarted, wire.Event{PID: p.pid()})
 			go forwardKills(conn, p)
 		},
 	}
@@ -132,7 +88,7 @@ func (m *monitor) serveExec(conn *wire.Conn, msg *wire.Message) {
 }
 
 // forwardKills passes a command's signals to its process.
-func forwardKills(conn *wire.Conn, p *libcontainer.Process) {
+func forwardKills(conn *wire.Conn, p process) {
 	for {
 		msg, err := conn.Recv()
 		if err != nil {
@@ -141,7 +97,7 @@ func forwardKills(conn *wire.Conn, p *libcontainer.Process) {
 		msg.Close()
 		var k life.Kill
 		if msg.Kind == life.KindKill && msg.Decode(&k) == nil {
-			_ = p.Signal(unix.Signal(k.Signal)) // it may have ended
+			_ = p.signal(unix.Signal(k.Signal)) // it may have ended
 		}
 	}
 }
@@ -157,11 +113,7 @@ func (c *container) limit(r *specs.LinuxResources) error {
 		r.Devices = before.Devices
 	}
 	c.req.Spec.Linux.Resources = r
-	cfg, err := c.config()
-	if err == nil {
-		err = c.lc.Set(*cfg)
-	}
-	if err != nil {
+	if err := c.engine.limit(r); err != nil {
 		c.req.Spec.Linux.Resources = before
 		return fmt.Errorf("change limits: %w", err)
 	}

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/opencontainers/runc/libcontainer"
 	"golang.org/x/sys/unix"
 
 	"cooper/run/internal/life"
@@ -87,7 +86,7 @@ func (m *monitor) check(c *container) life.HealthResult {
 	reading.Go(func() { io.Copy(output, r) })
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	s := &session{c: c, req: req, files: []*os.File{w}, started: func(p *libcontainer.Process) {
+	s := &session{c: c, req: req, files: []*os.File{w}, started: func(p process) {
 		context.AfterFunc(ctx, func() { killSession(p) })
 	}}
 	done := make(chan wire.Event, 1)
@@ -114,11 +113,9 @@ func (m *monitor) check(c *container) life.HealthResult {
 }
 
 // killSession kills a check: its process leads a session and a group.
-func killSession(p *libcontainer.Process) {
-	if pid, err := p.Pid(); err == nil && pid > 1 {
-		_ = unix.Kill(-pid, unix.SIGKILL)
-	}
-	_ = p.Signal(unix.SIGKILL)
+func killSession(p process) {
+	_ = unix.Kill(-p.pid(), unix.SIGKILL)
+	_ = p.signal(unix.SIGKILL)
 }
 
 // noteHealth adds a result to the state. As with docker, one that fails in the

@@ -24,7 +24,7 @@ func (m *monitor) pause() error {
 	if c.req.NoCgroup {
 		err = c.signalAll(unix.SIGSTOP)
 	} else {
-		err = c.lc.Pause()
+		err = c.engine.pause()
 	}
 	if err != nil {
 		return fmt.Errorf("pause: %w", err)
@@ -46,7 +46,7 @@ func (m *monitor) resume(c *container) error {
 	if c.req.NoCgroup {
 		err = c.signalAll(unix.SIGCONT)
 	} else {
-		err = c.lc.Resume()
+		err = c.engine.resume()
 	}
 	if err != nil {
 		return fmt.Errorf("unpause: %w", err)
@@ -71,15 +71,11 @@ func (m *monitor) container() (*container, error) {
 
 // signalAll signals every process in the container's process id namespace.
 func (c *container) signalAll(sig unix.Signal) error {
-	pid, err := c.process.Pid()
-	if err != nil {
-		return err
-	}
 	own, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil {
 		return err
 	}
-	namespace, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/pid")
+	namespace, err := os.Readlink("/proc/" + strconv.Itoa(c.process.pid()) + "/ns/pid")
 	if err != nil {
 		return err
 	}
