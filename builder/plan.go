@@ -64,21 +64,33 @@ func (b *Builder) plan(ctx context.Context, o *Options, target ocispec.Platform,
 			}
 		}
 		if len(plan.Missing) == 0 {
-			return plan, nil
+			return plan, resolveAll(ctx, im, plan, sourceImages(o, plan, known), known)
 		}
-		if err := resolveAll(ctx, im, plan, known); err != nil {
-			return nil, err
+		if err := resolveAll(ctx, im, plan, plan.Missing, known); err != nil {
+			return plan, err // as above
 		}
 	}
 	return nil, errors.New("the base images' ONBUILD triggers name ever more images")
 }
 
-// resolveAll finds all configs that plan misses concurrently and adds them to
+// sourceImages lists the images that steps of plan read files from. Nothing in
+// the plan depends on them, but a misspelled name shall not be found out after
+// the steps before it have run.
+func sourceImages(o *Options, plan *dockerfile.Plan, known map[dockerfile.ImageRequest]*dockerspec.DockerOCIImage) (more []dockerfile.ImageRequest) {
+	for _, use := range plan.Images {
+		if _, ok := known[use.Request]; !ok && !isTree(o, use.Request.Context) {
+			more = append(more, use.Request)
+		}
+	}
+	return more
+}
+
+// resolveAll finds the configs of images of plan concurrently and adds them to
 // known.
-func resolveAll(ctx context.Context, im *images, plan *dockerfile.Plan, known map[dockerfile.ImageRequest]*dockerspec.DockerOCIImage) error {
+func resolveAll(ctx context.Context, im *images, plan *dockerfile.Plan, requests []dockerfile.ImageRequest, known map[dockerfile.ImageRequest]*dockerspec.DockerOCIImage) error {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
-	for _, r := range plan.Missing {
+	for _, r := range requests {
 		g.Go(func() error {
 			config, err := im.config(ctx, r)
 			mu.Lock()

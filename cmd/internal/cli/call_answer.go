@@ -80,7 +80,11 @@ func lintOf(o builder.Options, warnings []dockerfile.Warning, err error) *lintAn
 		a.Error = &lintFailure{Message: err.Error()}
 		var mistake *dockerfile.Error
 		if errors.As(err, &mistake) {
-			a.Error.Location = *cmp.Or(locationJSON(mistake.Location), &callLocation{})
+			for _, l := range append([]dockerfile.Location{mistake.Location}, mistake.Others...) {
+				if more := locationJSON(l); more != nil {
+					a.Error.Location.Ranges = append(a.Error.Location.Ranges, more.Ranges...)
+				}
+			}
 		}
 	}
 	return a
