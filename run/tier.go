@@ -161,7 +161,7 @@ func writableCgroup() int {
 		case v == 2 && f[0] == "0":
 			dir = parentOf(f[2])
 		case v == 1 && f[1] == "devices":
-			dir = filepath.Join("/sys/fs/cgroup/devices", f[2])
+			dir = ownDir("/sys/fs/cgroup/devices", f[2])
 		default:
 			continue
 		}
@@ -170,6 +170,34 @@ func writableCgroup() int {
 		}
 	}
 	return 0
+}
+
+// ownDir is where the version 1 hierarchy at mount shows this process's cgroup own.
+func ownDir(mount, own string) string {
+	dir := filepath.Join(mount, own)
+	if unix.Access(dir, unix.F_OK) == nil {
+		return dir
+	}
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return dir
+	}
+	return shownDir(string(mountinfo), mount, own)
+}
+
+// shownDir is ownDir in a container without a cgroup namespace: own begins with the
+// container's cgroup there, which the hierarchy has for its root.
+func shownDir(mountinfo, mount, own string) string {
+	for line := range strings.Lines(mountinfo) {
+		f := strings.Fields(line) // see proc_pid_mountinfo(5)
+		if len(f) < 5 || f[4] != mount {
+			continue
+		}
+		if below, err := filepath.Rel(f[3], own); err == nil && filepath.IsLocal(below) {
+			return filepath.Join(mount, below)
+		}
+	}
+	return filepath.Join(mount, own)
 }
 
 // parentOf is the directory, in version 2, where libcontainer makes the cgroup of a
