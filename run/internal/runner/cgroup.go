@@ -42,9 +42,16 @@ func (c *cgroup) oomKills() uint64 {
 	return n
 }
 
+// cgroups are the directories to be removed after the container's end, as others
+// find them.
 func (c *cgroup) cgroups() []string {
 	if c.m == nil {
 		return nil
 	}
-	return slices.Compact(slices.Sorted(maps.Values(c.m.GetPaths())))
+	dirs := slices.Collect(maps.Values(c.m.GetPaths()))
+	for i := range dirs {
+		dirs[i] = outsideUnified(dirs[i])
+	}
+	slices.Sort(dirs)
+	return slices.Compact(dirs)
 }

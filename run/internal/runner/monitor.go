@@ -81,9 +81,15 @@ func (r *runner) monitor(msg *wire.Message) error {
 	}
 	m.state.MonitorPID = os.Getpid() // until the end: who finds it knows that there was none
 	setTitle(monitorTitle + req.Name)
+	if !req.Foreground {
+		_ = os.WriteFile("/proc/self/comm", []byte("cooper-monitor"), 0) // what systemctl shows; a nicety
+	}
 	r.handleSignals(m.signalled)
-	if req.Foreground { // others may get limits later, see update
+	switch {
+	case req.Foreground: // others may get limits later, see update
 		r.dropOnce(&req.Run)
+	case !req.Run.NoCgroup && req.Run.Spec.Linux.CgroupsPath == "":
+		ownUnified()
 	}
 	if !req.Run.NoCgroup {
 		go warmCgroups()
