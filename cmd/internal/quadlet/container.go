@@ -24,10 +24,12 @@ var containerKeys = []key{
 	{"Environment", words("--env")},
 	{"EnvironmentFile", (*maker).environmentFiles},
 	{"EnvironmentHost", boolean("--env-host")},
+	{"HttpProxy", choice("--http-proxy")},
 	{"WorkingDir", text("--workdir")},
 	{"User", (*maker).user},
 	{"Group", (*maker).withUser},
 	{"GroupAdd", each("--group-add")},
+	{"Umask", text("--umask")},
 	{"HostName", text("--hostname")},
 	{"AddHost", each("--add-host")},
 	{"DNS", each("--dns")},
@@ -42,6 +44,7 @@ var containerKeys = []key{
 	{"Volume", (*maker).volumes},
 	{"Mount", (*maker).mountSpecs},
 	{"Tmpfs", each("--tmpfs")},
+	{"VolatileTmp", (*maker).volatileTmp},
 	{"ReadOnly", (*maker).readOnly},
 	{"AddDevice", (*maker).devices},
 	{"ShmSize", text("--shm-size")},
@@ -59,6 +62,7 @@ var containerKeys = []key{
 	{"SecurityLabelLevel", option("--security-opt", "label=level:")},
 	{"SecurityLabelNested", boolean("--security-opt", "label=nested")},
 	{"SecurityLabelType", option("--security-opt", "label=type:")},
+	{"AppArmor", option("--security-opt", "apparmor=")},
 	{"Mask", option("--security-opt", "mask=")},
 	{"Unmask", option("--security-opt", "unmask=")},
 	{"UserNS", text("--userns")},
@@ -83,6 +87,7 @@ var containerKeys = []key{
 	{"HealthMaxLogCount", ignored(noHealthLog)},
 	{"HealthMaxLogSize", ignored(noHealthLog)},
 	{"HealthOnFailure", (*maker).onUnhealthy},
+	{"ImageVolume", (*maker).imageVolume},
 	{"HealthStartupCmd", refused(noStartup)},
 	{"HealthStartupInterval", refused(noStartup)},
 	{"HealthStartupRetries", refused(noStartup)},
@@ -93,6 +98,10 @@ var containerKeys = []key{
 	{"UIDMap", refused(noMapping)},
 	{"SubGIDMap", refused(noMapping)},
 	{"SubUIDMap", refused(noMapping)},
+	{"RemapUsers", refused(noMapping)},
+	{"RemapUid", refused(noMapping)},
+	{"RemapGid", refused(noMapping)},
+	{"RemapUidSize", refused(noMapping)},
 	{"Pod", refused(noPods)},
 	{"StartWithPod", refused(noPods)},
 	{"Secret", refused(noSecrets)},
@@ -326,6 +335,15 @@ func (m *maker) onUnhealthy(values []entry) ([]string, error) {
 		return nil, nil
 	}
 	return nil, e.errorf("HealthOnFailure=%s is not supported: an unhealthy container stays", e.value)
+}
+
+// imageVolume accepts what cooper does anyway.
+func (m *maker) imageVolume(values []entry) ([]string, error) {
+	e := values[len(values)-1]
+	if e.value == "anonymous" || e.value == "bind" {
+		return nil, nil
+	}
+	return nil, e.errorf("ImageVolume=%s is not supported: what the image declares becomes a volume; use Tmpfs= or Volume= for those paths", e.value)
 }
 
 // networks gives --network the networks that .network files make, and the

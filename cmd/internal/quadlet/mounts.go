@@ -20,12 +20,30 @@ func (m *maker) readOnly(values []entry) ([]string, error) {
 			return args, err
 		}
 	}
+	points := m.mountPoints()
+	if e, ok := own.last("VolatileTmp"); ok {
+		if on, err := parseBool(e); err != nil {
+			return nil, err
+		} else if on {
+			points = append(points, "/tmp")
+		}
+	}
 	for _, dir := range []string{"/run", "/tmp", "/var/tmp"} {
-		if !slices.Contains(m.mountPoints(), dir) {
+		if !slices.Contains(points, dir) {
 			args = append(args, "--tmpfs", dir)
 		}
 	}
 	return args, nil
+}
+
+// volatileTmp gives the container a /tmp in memory, unless something is mounted
+// there. It is podman's older word for Tmpfs=/tmp.
+func (m *maker) volatileTmp(values []entry) ([]string, error) {
+	on, err := parseBool(values[len(values)-1])
+	if err != nil || !on || slices.Contains(m.mountPoints(), "/tmp") {
+		return nil, err
+	}
+	return []string{"--tmpfs", "/tmp"}, nil
 }
 
 // mountPoints are where the file mounts something.

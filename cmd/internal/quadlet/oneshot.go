@@ -229,7 +229,7 @@ func (m *maker) network() error {
 
 // volumeKeys are the keys of [Volume] in the order of the command line.
 var volumeKeys = []key{
-	{"VolumeName", nil}, {"Options", nil}, {"User", nil}, {"Group", nil},
+	{"VolumeName", nil}, {"Options", nil}, {"User", nil}, {"Group", nil}, {"UID", nil}, {"GID", nil},
 
 	{"Driver", text("--driver")},
 	{"Type", option("--opt", "type=")},
@@ -252,7 +252,7 @@ func (m *maker) volume() error {
 		return err
 	}
 	var mount []string
-	for _, k := range [][2]string{{"User", "uid="}, {"Group", "gid="}, {"Options", ""}} {
+	for _, k := range [][2]string{{"User", "uid="}, {"UID", "uid="}, {"Group", "gid="}, {"GID", "gid="}, {"Options", ""}} {
 		if e, ok := m.own().last(k[0]); ok {
 			mount = append(mount, k[1]+e.value)
 		}

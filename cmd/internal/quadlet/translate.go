@@ -101,6 +101,11 @@ func translate(p *parsed, all map[string]*parsed, o *Options) (Unit, error) {
 	if e, ok := service.last("ExecStart"); ok {
 		return Unit{}, e.errorf("ExecStart= is made from [%s]: use Exec= there, or ExecStartPre= and ExecStartPost=", p.kind.section)
 	}
+	for _, key := range []string{"User", "Group", "DynamicUser"} {
+		if e, ok := service.last(key); ok {
+			return Unit{}, e.errorf("%s= is not supported in [Service]: use User= and Group= in [Container], or put the file where the user's own systemd finds it", key)
+		}
+	}
 	if err := p.kind.make(m); err != nil {
 		return Unit{}, err
 	}
@@ -160,7 +165,10 @@ func (m *maker) wantsNetwork() (bool, error) {
 
 // dependencyKeys are the keys of [Unit] in which quadlet files can be named in
 // place of their services.
-var dependencyKeys = []string{"Wants", "Requires", "Requisite", "BindsTo", "PartOf", "Upholds", "Conflicts", "Before", "After"}
+var dependencyKeys = []string{
+	"Wants", "Requires", "Requisite", "BindsTo", "PartOf", "Upholds", "Conflicts", "Before", "After", "OnFailure", "OnSuccess",
+	"PropagatesReloadTo", "ReloadPropagatedFrom", "PropagatesStopTo", "StopPropagatedFrom",
+}
 
 // serviceNames replaces the names of quadlet files by those of their services.
 func (m *maker) serviceNames(e entry) (string, error) {
