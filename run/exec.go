@@ -108,5 +108,6 @@ func (c *Container) execRequest(o *ExecOptions) (*life.Exec, error) {
 	if err != nil {
 		return nil, err
 	}
+	stage.KeepDir = o.Dir != ""
 	return &life.Exec{Stage: stage, Terminal: o.Terminal}, nil
 }

@@ -190,7 +190,7 @@ static int enter_dir(struct stage *s, int last)
 {
 	if (chdir(s->dir) == 0)
 		return 1;
-	if (errno == ENOENT && !last) {
+	if (errno == ENOENT && !last && !(s->h.flags & STAGE_KEEP_DIR)) {
 		make_dir(s->dir);
 		if (chdir(s->dir) == 0)
 			return 1;

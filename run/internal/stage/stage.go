@@ -75,6 +75,9 @@ func Encode(s *wire.Stage, stdio [3]int32, closeFrom int32) ([]byte, error) {
 	if s.DieWithParent {
 		h.Flags |= C.STAGE_DIE_WITH_PARENT
 	}
+	if s.KeepDir {
+		h.Flags |= C.STAGE_KEEP_DIR
+	}
 	if s.Init {
 		h.Flags |= C.STAGE_INIT
 	}
@@ -154,6 +157,9 @@ func parseFailure(b []byte) (*Failure, error) {
 		f.Text = fmt.Sprintf("mkdir %s: %v", name, errno)
 	case C.STEP_CHDIR:
 		f.Text = fmt.Sprintf("working directory %q: %v", name, errno)
+		if errno == unix.ENOENT {
+			f.Code = 126 // it is not the program that is missing
+		}
 	case C.STEP_CWD_OUTSIDE:
 		f.Code, f.Text = 125, fmt.Sprintf("working directory %q is outside of the container", name)
 	default:

@@ -20,6 +20,7 @@ enum stage_flag {
 	STAGE_SET_GROUPS = 1 << 1,
 	STAGE_DIE_WITH_PARENT = 1 << 2, /* the thread that started libcontainer */
 	STAGE_INIT = 1 << 3,            /* stay, as an init above the program */
+	STAGE_KEEP_DIR = 1 << 4,        /* don't make the working directory */
 };
 
 /* The instructions begin with this; groups, filter and strings follow. */

@@ -112,6 +112,8 @@ type Stage struct {
 	NoNewPrivs bool
 	// DieWithParent ends the program with the thread that started it.
 	DieWithParent bool `json:",omitempty"`
+	// KeepDir leaves a working directory that is missing so, which is an error.
+	KeepDir bool `json:",omitempty"`
 	// Init keeps a small init above the program.
 	Init        bool `json:",omitempty"`
 	Caps        Caps
