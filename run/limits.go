@@ -129,6 +129,12 @@ func (c *Config) resources() (*specs.LinuxResources, error) {
 
 // cpu are the limits on processors.
 func (c *Config) cpu() (*specs.LinuxCPU, error) {
+	if err := checkAvailable("CPUs", c.CPUSetCPUs, "/sys/devices/system/cpu/online"); err != nil {
+		return nil, err
+	}
+	if err := checkAvailable("memory nodes", c.CPUSetMems, "/sys/devices/system/node/online"); err != nil {
+		return nil, err
+	}
 	cpu := &specs.LinuxCPU{Cpus: c.CPUSetCPUs, Mems: c.CPUSetMems}
 	if c.CPUShares != 0 {
 		cpu.Shares = &c.CPUShares
@@ -157,6 +163,50 @@ func (c *Config) cpu() (*specs.LinuxCPU, error) {
 		cpu.RealtimeRuntime = &c.CPURealtimeRuntime
 	}
 	return cpu, nil
+}
+
+// checkAvailable refuses a list such as "0-2,7" that is none, or that names what the
+// kernel does not list in file.
+func checkAvailable(what, list, file string) error {
+	if list == "" {
+		return nil
+	}
+	last, err := lastOf(list)
+	if err != nil {
+		return fmt.Errorf("invalid list of %s %q: want numbers and ranges such as 0-2,7", what, list)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil // the kernel will say
+	}
+	online := strings.TrimSpace(string(b))
+	if there, err := lastOf(online); err == nil && last > there {
+		return fmt.Errorf("requested %s are not available - requested %s, available: %s", what, list, online)
+	}
+	return nil
+}
+
+// lastOf returns the greatest number in a list such as "0-2,7".
+func lastOf(list string) (last int, err error) {
+	for part := range strings.SplitSeq(list, ",") {
+		first, end, isRange := strings.Cut(part, "-")
+		if !isRange {
+			end = first
+		}
+		low, err := strconv.ParseUint(first, 10, 16)
+		if err != nil {
+			return 0, err
+		}
+		high, err := strconv.ParseUint(end, 10, 16)
+		if err != nil {
+			return 0, err
+		}
+		if high < low {
+			return 0, strconv.ErrRange
+		}
+		last = max(last, int(high))
+	}
+	return last, nil
 }
 
 // memory follows Docker: without a swap limit a container may use as much swap as

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -36,7 +37,9 @@ func lookupUser(v *layers.View, name string, groupAdd []string) (specs.User, str
 	}
 	su := specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid), AdditionalGids: []uint32{uint32(u.Gid)}}
 	for _, g := range append(u.Sgids, extra...) {
-		su.AdditionalGids = append(su.AdditionalGids, uint32(g))
+		if !slices.Contains(su.AdditionalGids, uint32(g)) {
+			su.AdditionalGids = append(su.AdditionalGids, uint32(g))
+		}
 	}
 	home := u.Home
 	if home == "" {

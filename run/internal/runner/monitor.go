@@ -200,7 +200,7 @@ func (m *monitor) started(e wire.Event, _ ...*os.File) error {
 	var again chan struct{}
 	m.change(func(s *life.State) {
 		s.Status, s.PID, s.StartTime, s.MonitorPID = life.StatusRunning, e.PID, start, os.Getpid()
-		s.Cgroups, s.Started, s.Finished = e.Cgroups, e.Started, time.Time{}
+		s.Cgroups, s.Started = e.Cgroups, e.Started
 		s.ExitCode, s.OOMKilled, s.Error = 0, false, ""
 		if m.req.Health != nil {
 			s.Health = &life.HealthState{Status: life.HealthStarting}
