@@ -88,9 +88,9 @@ func (u containerUse) String() string {
 
 // newContainerRow describes a container as ps does.
 func newContainerRow(o run.ContainerOptions, st run.State, now time.Time, noTrunc bool) containerRow {
-	id, command := shortID(o.ID), ellipsis(strings.Join(o.Config.Args, " "), 20)
-	if noTrunc {
-		id, command = o.ID, strings.Join(o.Config.Args, " ")
+	id, command := o.ID, commandText(o.Config.Args)
+	if !noTrunc {
+		id, command = shortID(id), ellipsis(command, 20)
 	}
 	names, volumes := mountNames(o.Mounts, noTrunc)
 	return containerRow{
@@ -109,6 +109,17 @@ func newContainerRow(o run.ContainerOptions, st run.State, now time.Time, noTrun
 		"LocalVolumes": fmt.Sprint(volumes),
 		"Networks":     strings.Join(networkNames(o), ","),
 	}
+}
+
+// commandText is a command line as ps shows it: arguments with spaces are quoted.
+func commandText(args []string) string {
+	words := slices.Clone(args)
+	for i, word := range words {
+		if i > 0 && strings.Contains(word, " ") {
+			words[i] = "'" + word + "'"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // shownImage is the image as ps shows it.
@@ -157,7 +168,7 @@ func networkNames(o run.ContainerOptions) []string {
 	for _, n := range o.Networks {
 		names = append(names, n.Network)
 	}
-	if len(names) == 0 {
+	if len(names) == 0 && !o.Disconnected {
 		names = append(names, o.NetworkMode)
 	}
 	return names

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,7 +100,7 @@ func (e *Env) ps(ctx context.Context, f *psFlags) error {
 			continue
 		}
 		row := newContainerRow(c.options, c.state, now, f.noTrunc)
-		if f.size {
+		if f.size || strings.Contains(f.format, ".Size") {
 			use, err := layerUse(ctx, e.store, c.Container)
 			if err != nil {
 				return err

@@ -3,9 +3,11 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"cooper/run"
 )
@@ -26,6 +28,9 @@ func newUpdate(e *Env) *cobra.Command {
 				if cmd.Flags().Changed(name) {
 					return fmt.Errorf("--%s cannot be changed: make a new container", name)
 				}
+			}
+			if !changesLimits(cmd) {
+				return errors.New("nothing to change: give a limit or --restart, see cooper update --help")
 			}
 			var policy *run.RestartPolicy
 			if restart != "" {
@@ -53,6 +58,15 @@ func newUpdate(e *Env) *cobra.Command {
 
 // fixedLimits are flags about limits that only a new container can have.
 var fixedLimits = []string{"shm-size", "ulimit", "cgroup-parent", "device", "device-cgroup-rule", "oom-score-adj", "oom-kill-disable"}
+
+// changesLimits reports whether a flag about something to change was given.
+func changesLimits(cmd *cobra.Command) bool {
+	changes := false
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		changes = changes || !slices.Contains(f.Annotations[sectionKey], sectionStore)
+	})
+	return changes
+}
 
 // updateLimits puts the limits that were given into conf.
 func updateLimits(cmd *cobra.Command, c *containerFlags, f *limitFlags, conf *run.Config) error {
