@@ -21,7 +21,7 @@ func ImageHealth(image dockerspec.DockerOCIImageConfig) *HealthConfig {
 		return nil
 	}
 	return &HealthConfig{
-		Test: test, Interval: h.Interval, Timeout: h.Timeout,
+		Test: test, Written: h.Test, Interval: h.Interval, Timeout: h.Timeout,
 		StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries,
 	}
 }

@@ -1,11 +1,6 @@
 package cli
 
-import (
-	"fmt"
-	"runtime"
-
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 // NewCooper makes the cooper command, which has all others below it.
 func NewCooper(e *Env) *cobra.Command {
@@ -60,27 +55,4 @@ func cooperCommands() []commandSection {
 			{"builder", builderGroup("builder")}, {"buildx", builderGroup("buildx")},
 		}},
 	}
-}
-
-// newVersion makes the version command.
-func newVersion(e *Env) *cobra.Command {
-	var format string
-	cmd := &cobra.Command{
-		Use:                   "version [OPTIONS]",
-		Short:                 "Show the version",
-		DisableFlagsInUseLine: true,
-		Args:                  exactArgs(0),
-		RunE: func(*cobra.Command, []string) error {
-			v := map[string]string{
-				"Version": Version(), "GoVersion": runtime.Version(), "Os": runtime.GOOS, "Arch": runtime.GOARCH,
-			}
-			if format != "" {
-				return printRows(e.Stdout, format, nil, []map[string]string{v})
-			}
-			_, err := fmt.Fprintf(e.Stdout, "cooper %s (%s, %s/%s)\n", v["Version"], v["GoVersion"], v["Os"], v["Arch"])
-			return err
-		},
-	}
-	cmd.Flags().StringVarP(&format, "format", "f", "", "Print json, or a Go `TEMPLATE`")
-	return cmd
 }

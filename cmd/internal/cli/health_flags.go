@@ -65,14 +65,15 @@ func (f *healthFlags) check() error {
 // config is the health check of a container of the image; nil is none.
 func (f *healthFlags) config(image dockerspec.DockerOCIImageConfig) *run.HealthConfig {
 	h := run.ImageHealth(image)
-	if f.none || f.command != "" && len(healthCommand(f.command)) == 0 {
+	if f.none {
 		return nil
 	}
 	if h == nil {
 		h = &run.HealthConfig{}
 	}
 	if f.command != "" {
-		h.Test = healthCommand(f.command)
+		h.Written = healthCommand(f.command)
+		h.Test = run.HealthTest(h.Written, nil)
 	}
 	if len(h.Test) == 0 {
 		return nil
@@ -83,18 +84,18 @@ func (f *healthFlags) config(image dockerspec.DockerOCIImageConfig) *run.HealthC
 	return h
 }
 
-// healthCommand is --health-cmd as a command line: of the shell or, as with
-// podman, a JSON array. "none" is no check.
+// healthCommand is --health-cmd as docker-image-spec writes it: for the shell or, as
+// with podman, a JSON array. "none" is no check.
 func healthCommand(s string) []string {
 	var list []string
 	if strings.HasPrefix(s, "[") && json.Unmarshal([]byte(s), &list) == nil {
 		if len(list) > 0 && (list[0] == "CMD" || list[0] == "CMD-SHELL" || list[0] == "NONE") {
-			return run.HealthTest(list, nil)
+			return list
 		}
-		return list
+		return append([]string{"CMD"}, list...)
 	}
 	if s == "none" {
-		return nil
+		return []string{"NONE"}
 	}
-	return run.HealthTest([]string{"CMD-SHELL", s}, nil)
+	return []string{"CMD-SHELL", s}
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -205,48 +204,6 @@ func describeImage(image layers.Image, driver string) imageInspect {
 		}
 	}
 	return in
-}
-
-// toTree turns v into what its JSON holds, so that templates use the JSON's
-// names.
-func toTree(v any) (any, error) {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	var tree any
-	if err := dec.Decode(&tree); err != nil {
-		return nil, err
-	}
-	tree = withNumbers(tree)
-	if object, ok := tree.(map[string]any); ok && object["Id"] != nil {
-		object["ID"] = object["Id"] // docker's templates know both
-	}
-	return tree, nil
-}
-
-// withNumbers makes the numbers in a tree ones that templates can compare.
-func withNumbers(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for key, value := range v {
-			v[key] = withNumbers(value)
-		}
-	case []any:
-		for i, value := range v {
-			v[i] = withNumbers(value)
-		}
-	case json.Number:
-		if n, err := v.Int64(); err == nil {
-			return n
-		}
-		if f, err := v.Float64(); err == nil {
-			return f
-		}
-	}
-	return v
 }
 
 // printInspected prints objects as an array, or each as format says.

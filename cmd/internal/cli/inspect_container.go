@@ -286,8 +286,12 @@ func describeConfig(o run.ContainerOptions) configInspect {
 		in.StopTimeout = &seconds
 	}
 	if h := o.Health; h != nil {
+		test := h.Written
+		if len(test) == 0 {
+			test = append([]string{"CMD"}, h.Test...)
+		}
 		in.Healthcheck = &healthcheckInspect{
-			Test: append([]string{"CMD"}, h.Test...), Interval: h.Interval, Timeout: h.Timeout,
+			Test: test, Interval: h.Interval, Timeout: h.Timeout,
 			StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries,
 		}
 	}

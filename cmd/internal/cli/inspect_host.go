@@ -62,6 +62,12 @@ type hostConfigInspect struct {
 	PidsLimit         *int64
 	Ulimits           []ulimitInspect
 	Timeout           int `json:",omitempty"` // podman's, in seconds
+
+	blockIOInspect
+	CPURealtimePeriod  uint64 `json:"CpuRealtimePeriod"`
+	CPURealtimeRuntime int64  `json:"CpuRealtimeRuntime"`
+	DeviceCgroupRules  []string
+	MemorySwappiness   *uint64
 }
 
 // deviceRequest asks for devices by their CDI names.
@@ -144,6 +150,14 @@ func describeHostConfig(o run.ContainerOptions) hostConfigInspect {
 	}
 	if c.PidsLimit > 0 {
 		in.PidsLimit = &c.PidsLimit
+	}
+	if c.BlockIO != nil {
+		in.blockIOInspect = describeBlockIO(c.BlockIO)
+	}
+	in.CPURealtimePeriod, in.CPURealtimeRuntime = c.CPURealtimePeriod, c.CPURealtimeRuntime
+	in.MemorySwappiness = c.MemorySwappiness
+	for _, rule := range c.DeviceRules {
+		in.DeviceCgroupRules = append(in.DeviceCgroupRules, deviceRuleText(rule))
 	}
 	if c.NoNewPrivileges {
 		in.SecurityOpt = append(in.SecurityOpt, "no-new-privileges")

@@ -61,7 +61,7 @@ func TestRunOptions(t *testing.T) {
 			NetworkMode: "bridge", Networks: []run.NetworkAttachment{{Network: "bridge"}},
 			Exposed: []string{"53/udp", "80/tcp"},
 			Mounts:  []run.ContainerMount{{Type: "volume", Destination: "/other"}, {Type: "volume", Destination: "/vol"}},
-			Health:  &run.HealthConfig{Test: []string{"/bin/sh", "-c", "ok"}, Retries: 7},
+			Health:  &run.HealthConfig{Test: []string{"/bin/sh", "-c", "ok"}, Written: []string{"CMD-SHELL", "ok"}, Retries: 7},
 		}
 		change(&o)
 		o.Config.Args = append(append([]string(nil), o.Entrypoint...), o.Cmd...)
@@ -118,12 +118,12 @@ func TestRunOptions(t *testing.T) {
 		{"private namespaces", []string{"--pid", "private", "--ipc", "shareable", "--uts=private"}, nil, from(func(*run.ContainerOptions) {})},
 		{"health", []string{"--health-cmd", "curl x", "--health-interval", "5s", "--health-timeout=2s", "--health-start-period=1m", "--health-start-interval=1s"}, nil, from(func(o *run.ContainerOptions) {
 			o.Health = &run.HealthConfig{
-				Test: []string{"/bin/sh", "-c", "curl x"}, Interval: 5 * time.Second, Timeout: 2 * time.Second,
+				Test: []string{"/bin/sh", "-c", "curl x"}, Written: []string{"CMD-SHELL", "curl x"}, Interval: 5 * time.Second, Timeout: 2 * time.Second,
 				StartPeriod: time.Minute, StartInterval: time.Second, Retries: 7,
 			}
 		})},
 		{"health in JSON", []string{`--health-cmd=["CMD","curl","x"]`, "--health-retries=1"}, nil, from(func(o *run.ContainerOptions) {
-			o.Health = &run.HealthConfig{Test: []string{"curl", "x"}, Retries: 1}
+			o.Health = &run.HealthConfig{Test: []string{"curl", "x"}, Written: []string{"CMD", "curl", "x"}, Retries: 1}
 		})},
 		{"no health", []string{"--no-healthcheck"}, nil, from(func(o *run.ContainerOptions) { o.Health = nil })},
 		{"health none", []string{"--health-cmd=none"}, nil, from(func(o *run.ContainerOptions) { o.Health = nil })},

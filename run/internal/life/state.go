@@ -113,7 +113,9 @@ type NetworkAttachment struct {
 // 5 s and 3.
 type HealthConfig struct {
 	// Test is the command line, without CMD or CMD-SHELL in front.
-	Test                                          []string
+	Test []string
+	// Written is the check as docker-image-spec writes it; empty means CMD and Test.
+	Written                                       []string `json:",omitempty"`
 	Interval, Timeout, StartPeriod, StartInterval time.Duration
 	Retries                                       int
 }
