@@ -2,16 +2,10 @@ package runner
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"cooper/run/internal/orphans"
@@ -26,7 +20,8 @@ type container struct {
 	files []*os.File // received with the request
 	told  observer
 
-	dir   string         // its directory below the runner's
+	b     *bundle
+	root  *rootfs
 	group *orphans.Group // nil if the kernel ends its processes
 
 	mu      sync.Mutex
@@ -46,7 +41,7 @@ type observer struct {
 }
 
 func newContainer(r *runner, req *wire.Run, files []*os.File, o observer) *container {
-	return &container{r: r, req: req, files: files, told: o, dir: filepath.Join(r.dir, strconv.FormatUint(req.Call, 36))}
+	return &container{r: r, req: req, files: files, told: o}
 }
 
 // report is the observer of a Runtime's container.
@@ -86,7 +81,7 @@ func (c *container) started(p process) {
 // seen by nobody: see cleanUp.
 func (c *container) run() (end wire.Event) {
 	end = wire.Event{Call: c.req.Call}
-	err := c.runMounted(&end)
+	err := c.live(&end)
 	if end.Finished.IsZero() {
 		end.Finished = time.Now()
 	}
@@ -109,85 +104,29 @@ func (c *container) cleanUp() {
 	for _, f := range c.files {
 		f.Close()
 	}
-	if err := os.RemoveAll(c.dir); err != nil {
-		logrus.Warn(err)
+	if c.b != nil {
+		c.b.cleanUp()
 	}
 }
 
-func (c *container) runMounted(end *wire.Event) (err error) {
-	if err := os.MkdirAll(c.dir, 0o711); err != nil {
-		return err
-	}
-	m := &rootfs{dir: c.dir, req: &c.req.Rootfs, files: c.files, stubs: c.req.Stubs}
-	defer func() { err = errors.Join(err, m.unmount()) }()
-	if err := m.mount(); err != nil {
-		return fmt.Errorf("mount root file system: %w", err)
-	}
-	c.req.Spec.Root.Path = m.path
-	trees, err := c.addTrees()
-	defer func() { err = errors.Join(err, trees.unmount()) }()
+// live makes the container, starts its program, waits for the end and removes what
+// was made.
+func (c *container) live(end *wire.Event) (err error) {
+	e, err := c.make()
 	if err != nil {
 		return err
 	}
-	unmount, err := c.addSharedMemory()
-	defer unmount()
-	if err != nil {
-		return err
-	}
-	if err := c.addFiles(); err != nil {
-		return err
-	}
-	sortMounts(c.req.Spec.Mounts)
-	return c.runProcess(end)
-}
-
-// addFiles writes the small files and adds their bind mounts.
-func (c *container) addFiles() error {
-	if len(c.req.Files) == 0 {
-		return nil
-	}
-	dir := filepath.Join(c.dir, "files")
-	if err := os.Mkdir(dir, 0o711); err != nil {
-		return err
-	}
-	for i, f := range c.req.Files {
-		path := filepath.Join(dir, strconv.Itoa(i))
-		if err := os.WriteFile(path, f.Data, 0o600); err != nil {
-			return err
-		}
-		if f.UID != 0 || f.GID != 0 {
-			if err := os.Chown(path, int(f.UID), int(f.GID)); err != nil {
-				return fmt.Errorf("file %s: %w", f.Path, err)
-			}
-		}
-		if err := os.Chmod(path, os.FileMode(f.Mode)); err != nil {
-			return err
-		}
-		c.req.Spec.Mounts = append(c.req.Spec.Mounts, bindFile(path, f.Path))
-	}
-	return nil
-}
-
-// runProcess starts the first process, waits for it and removes what the engine has
-// made.
-func (c *container) runProcess(end *wire.Event) (err error) {
-	e, err := newLibrary(c)
-	if err != nil {
-		return err
-	}
+	c.root = &rootfs{dir: c.b.dir, path: c.b.spec.Root.Path, req: &c.req.Rootfs, files: c.files, stubs: c.req.Stubs}
 	c.mu.Lock()
 	c.engine = e
 	c.mu.Unlock()
-	defer func() { err = errors.Join(err, e.destroy()) }()
+	defer func() { err = errors.Join(err, e.destroy(), c.b.remove(), c.root.unmount()) }()
 	p, err := c.start(end)
 	if err != nil {
 		return err
 	}
 	err = p.wait(end)
-	if c.group != nil {
-		c.group.Kill()
-		c.group.Close()
-	}
+	c.endOrphans()
 	if err != nil {
 		return err
 	}
@@ -195,15 +134,27 @@ func (c *container) runProcess(end *wire.Event) (err error) {
 	return nil
 }
 
+// make makes the container's bundle and engine.
+func (c *container) make() (_ engine, err error) {
+	if c.b, err = c.r.newBundle(c.req, c.files); err != nil {
+		return nil, err
+	}
+	l, err := c.r.newLibrary(c.b)
+	if err != nil {
+		return nil, errors.Join(err, c.b.remove())
+	}
+	return l, nil
+}
+
 // start starts the first process up to the execution of the user's program, and
 // reports that.
 func (c *container) start(end *wire.Event) (process, error) {
-	p, err := c.engine.begin()
+	p, err := c.engine.begin(c)
 	if err != nil {
 		return nil, err
 	}
 	c.started(p)
-	if !c.hasProcesses() {
+	if !c.b.hasProcesses() {
 		c.group, _ = orphans.Watch(p.pid()) // fails if it has ended already, leaving nothing
 	}
 	if err = c.engine.execute(); err == nil {
@@ -212,20 +163,18 @@ func (c *container) start(end *wire.Event) (process, error) {
 	}
 	if err != nil {
 		kill(p)
-		if c.group != nil {
-			c.group.Kill()
-			c.group.Close()
-		}
+		c.endOrphans()
 		return nil, err
 	}
 	return p, nil
 }
 
-// hasProcesses reports whether the container has a process id namespace.
-func (c *container) hasProcesses() bool {
-	return slices.ContainsFunc(c.req.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
-		return n.Type == specs.PIDNamespace && n.Path == ""
-	})
+// endOrphans ends what the first process has left.
+func (c *container) endOrphans() {
+	if c.group != nil {
+		c.group.Kill()
+		c.group.Close()
+	}
 }
 
 // reportStart tells the observer, with what it needs to kill the container should

@@ -10,13 +10,13 @@ import (
 	"cooper/run/internal/wire"
 )
 
-// engine makes one container of its request, whose root file system is mounted and
-// whose mounts are complete. First comes begin, then execute, in the end destroy;
+// engine makes one container of its bundle. First comes begin, then execute, in the end destroy;
 // all others may be called between execute and destroy, at the same time.
 type engine interface {
 	// begin makes the container with its first process, which does not execute
-	// the user's program, or has not been seen to.
-	begin() (process, error)
+	// the user's program, or has not been seen to. It mounts the container's
+	// root when it needs it.
+	begin(c *container) (process, error)
 	// execute returns when the user's program has been executed. The error is a
 	// *stage.Failure if it could not be.
 	execute() error

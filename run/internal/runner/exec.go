@@ -107,14 +107,20 @@ func (c *container) limit(r *specs.LinuxResources) error {
 	if c.req.NoCgroup {
 		return errors.New("limits need a writable cgroup, and there is none (rootless: ask for cgroup v2 delegation)")
 	}
-	before := c.req.Spec.Linux.Resources
+	c.mu.Lock()
+	e := c.engine
+	c.mu.Unlock()
+	if e == nil {
+		return errors.New("the container is being started: try again")
+	}
+	before := c.b.spec.Linux.Resources
 	r.Devices = nil
 	if before != nil {
 		r.Devices = before.Devices
 	}
-	c.req.Spec.Linux.Resources = r
-	if err := c.engine.limit(r); err != nil {
-		c.req.Spec.Linux.Resources = before
+	c.b.spec.Linux.Resources = r
+	if err := e.limit(r); err != nil {
+		c.b.spec.Linux.Resources = before
 		return fmt.Errorf("change limits: %w", err)
 	}
 	return nil

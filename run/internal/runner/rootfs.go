@@ -26,11 +26,11 @@ import (
 // mounted file system and removed from the upper directory afterwards.
 type rootfs struct {
 	dir   string // of the container
+	path  string // where it is mounted: an empty directory
 	req   *wire.Rootfs
 	files []*os.File
 	stubs []wire.Stub
 
-	path    string // where it is mounted
 	bottom  string // the stubs' lower directory
 	lower   []*os.File
 	mounted bool
@@ -41,10 +41,6 @@ type rootfs struct {
 func (r *rootfs) mount() error {
 	if r.req.Dir != "" {
 		return r.bindDir()
-	}
-	r.path = filepath.Join(r.dir, "rootfs")
-	if err := os.Mkdir(r.path, 0o711); err != nil {
-		return err
 	}
 	r.bottom = filepath.Join(filepath.Dir(r.req.Work), "stubs-"+filepath.Base(r.dir)+"-"+strconv.Itoa(os.Getpid()))
 	if err := makeStubs(r.bottom, r.stubs); err != nil {
@@ -68,10 +64,6 @@ func (r *rootfs) mount() error {
 
 // bindDir uses a plain directory. It is bound, because a root must be a mount.
 func (r *rootfs) bindDir() error {
-	r.path = filepath.Join(r.dir, "rootfs")
-	if err := os.Mkdir(r.path, 0o711); err != nil {
-		return err
-	}
 	if err := unix.Mount(r.req.Dir, r.path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("bind %s: %w", r.req.Dir, err)
 	}

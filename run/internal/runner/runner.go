@@ -26,6 +26,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	_ "github.com/opencontainers/cgroups/devices" // device rules
 	"github.com/opencontainers/runc/libcontainer"
@@ -66,6 +67,9 @@ func Init() {
 			runtime.LockOSThread() // libcontainer asks this thread, and restores it
 			_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 		}
+		if os.Getenv("_LIBCONTAINER_INITTYPE") == "standard" {
+			passGate()
+		}
 		libcontainer.Init() // never returns
 	}
 	v := os.Getenv(EnvSocket)
@@ -94,6 +98,8 @@ type runner struct {
 
 	// dropped: the cgroup hierarchies that no limit needs are gone.
 	dropped sync.Once
+
+	bundles atomic.Uint64 // made so far
 
 	mu         sync.Mutex
 	containers map[uint64]*container

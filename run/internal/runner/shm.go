@@ -15,35 +15,38 @@ import (
 const shmPath = "/dev/shm"
 
 // addSharedMemory mounts the /dev/shm of the container whose IPC namespace is
-// joined: what programs share by name lies there. What it returns takes the mount
-// away again once the container has one of its own; the files in it are not ours.
-func (c *container) addSharedMemory() (remove func(), err error) {
+// joined: what programs share by name lies there. The files in it are not ours.
+func (b *bundle) addSharedMemory() error {
 	process := ""
-	for _, n := range c.req.Spec.Linux.Namespaces {
+	for _, n := range b.spec.Linux.Namespaces {
 		if n.Type == specs.IPCNamespace {
 			process, _ = strings.CutSuffix(n.Path, "/ns/ipc")
 		}
 	}
 	taken := func(m specs.Mount) bool { return filepath.Clean(m.Destination) == shmPath }
-	if process == "" || slices.ContainsFunc(c.req.Spec.Mounts, taken) {
-		return func() {}, nil
+	if process == "" || slices.ContainsFunc(b.spec.Mounts, taken) {
+		return nil
 	}
 	tree, err := cloneTree(process, shmPath)
 	if err != nil {
-		return func() {}, fmt.Errorf("share %s: %w", shmPath, err)
+		return fmt.Errorf("share %s: %w", shmPath, err)
 	}
 	defer tree.Close()
-	at := filepath.Join(c.dir, "shm")
+	at := filepath.Join(b.dir, "shm")
 	if err := os.Mkdir(at, 0o711); err != nil {
-		return func() {}, err
+		return err
 	}
 	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return func() {}, fmt.Errorf("share %s: %w", shmPath, os.NewSyscallError("move_mount", err))
+		return fmt.Errorf("share %s: %w", shmPath, os.NewSyscallError("move_mount", err))
 	}
 	m := bindFile(at, shmPath)
 	m.Options = append(m.Options, "nosuid", "noexec", "nodev")
-	c.req.Spec.Mounts = append(c.req.Spec.Mounts, m)
-	return func() { _ = unix.Unmount(at, unix.MNT_DETACH) }, nil
+	b.spec.Mounts = append(b.spec.Mounts, m)
+	b.undo = append(b.undo, func() error {
+		_ = unix.Unmount(at, unix.MNT_DETACH) // the namespace's end does it too
+		return nil
+	})
+	return nil
 }
 
 // cloneTree returns a mount of path as a process sees it, which is mounted nowhere

@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,41 +9,30 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"cooper/run/internal/wire"
 )
 
-// trees are the further root file systems of a container.
-type trees []*rootfs
-
-// addTrees mounts the requested trees and adds their bind mounts. What it
-// returns must be unmounted, also after an error.
-func (c *container) addTrees() (trees, error) {
-	var ts trees
-	for i := range c.req.Trees {
-		t := &c.req.Trees[i]
-		dir := filepath.Join(c.dir, "tree"+strconv.Itoa(i))
-		if err := os.Mkdir(dir, 0o711); err != nil {
-			return ts, err
+// addTrees mounts further root file systems and adds their bind mounts.
+func (b *bundle) addTrees(trees []wire.Tree, files []*os.File) error {
+	for i := range trees {
+		t := &trees[i]
+		dir := filepath.Join(b.dir, "tree"+strconv.Itoa(i))
+		m := &rootfs{dir: dir, path: filepath.Join(dir, "rootfs"), req: &t.Rootfs, files: files, stubs: t.Stubs}
+		if err := os.MkdirAll(m.path, 0o711); err != nil {
+			return err
 		}
-		m := &rootfs{dir: dir, req: &t.Rootfs, files: c.files, stubs: t.Stubs}
-		ts = append(ts, m)
+		b.undo = append(b.undo, m.unmount)
 		if err := m.mount(); err != nil {
-			return ts, fmt.Errorf("mount for %s: %w", t.Target, err)
+			return fmt.Errorf("mount for %s: %w", t.Target, err)
 		}
 		bind := bindFile(filepath.Join(m.path, t.Path), t.Target)
 		if t.ReadOnly {
 			bind.Options = append(bind.Options, "ro")
 		}
-		c.req.Spec.Mounts = append(c.req.Spec.Mounts, bind)
+		b.spec.Mounts = append(b.spec.Mounts, bind)
 	}
-	return ts, nil
-}
-
-func (ts trees) unmount() error {
-	var errs []error
-	for _, m := range ts {
-		errs = append(errs, m.unmount())
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // sortMounts puts every mount after those that it lies below.
