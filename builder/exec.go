@@ -26,6 +26,8 @@ const sandboxHostname = "buildkitsandbox"
 type runWork struct {
 	bd *build
 	op *dockerfile.Run
+	// another RUN follows in the stage
+	another bool
 }
 
 func (w *runWork) lazy() bool { return false }
@@ -51,11 +53,12 @@ func (w *runWork) do(ctx context.Context, v *vertex, sn *layers.Snapshot) (_ dig
 		return "", err
 	}
 	return "", w.bd.execute(ctx, v, run.Task{
-		Rootfs: sn.Rootfs(),
-		View:   view,
-		Config: w.config(m),
-		Files:  m.files,
-		Trees:  m.trees,
+		Rootfs:  sn.Rootfs(),
+		View:    view,
+		Config:  w.config(m),
+		Files:   m.files,
+		Trees:   m.trees,
+		Another: w.another,
 	})
 }
 

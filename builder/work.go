@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -18,13 +19,22 @@ import (
 func (s *stage) work(v *vertex, st *dockerfile.Step) (work, error) {
 	switch op := st.Op.(type) {
 	case *dockerfile.Run:
-		return &runWork{bd: s.build, op: op}, nil
+		return &runWork{bd: s.build, op: op, another: s.runsAfter(st)}, nil
 	case *dockerfile.Copy:
 		return &copyWork{bd: s.build, op: op, v: v}, nil
 	case *dockerfile.Workdir:
 		return &workdirWork{bd: s.build, op: op}, nil
 	}
 	return nil, fmt.Errorf("step %T is not supported", st.Op)
+}
+
+// runsAfter reports whether a RUN that needs nothing special follows st in the stage.
+func (s *stage) runsAfter(st *dockerfile.Step) bool {
+	at := slices.IndexFunc(s.spec.Steps, func(other dockerfile.Step) bool { return other.Op == st.Op })
+	return slices.ContainsFunc(s.spec.Steps[at+1:], func(later dockerfile.Step) bool {
+		op, ok := later.Op.(*dockerfile.Run)
+		return ok && len(op.Mounts) == 0 && len(op.Devices) == 0
+	})
 }
 
 // workdirWork is a WORKDIR: it makes the directory.

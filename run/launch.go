@@ -34,6 +34,7 @@ type link struct {
 	mu       sync.Mutex
 	calls    map[uint64]*call
 	lastCall uint64
+	spare    []string // cgroups of a container that the runner has prepared
 	err      error
 }
 
@@ -100,6 +101,9 @@ func (l *link) handle(m *wire.Message) {
 		return
 	}
 	l.mu.Lock()
+	if m.Kind == wire.KindSpare {
+		l.spare = append(l.spare, e.Cgroups...)
+	}
 	c := l.calls[e.Call]
 	if m.Kind == wire.KindEnded {
 		delete(l.calls, e.Call)
@@ -146,12 +150,15 @@ func (l *link) finish(err error) {
 		err = fmt.Errorf("%w: %s", err, msg)
 	}
 	l.mu.Lock()
-	calls := l.calls
+	calls, spare := l.calls, l.spare
 	l.calls, l.err = nil, fmt.Errorf("container runner: %w", err)
 	l.mu.Unlock()
 	for _, c := range calls {
 		c.abandon()
 		close(c.events)
+	}
+	if waitErr != nil {
+		removeCgroups(spare) // it had no time to
 	}
 	close(l.done)
 }
@@ -168,7 +175,12 @@ func (c *call) abandon() {
 		c.group.Kill()
 	}
 	c.release()
-	for _, dir := range c.cgroups {
+	removeCgroups(c.cgroups)
+}
+
+// removeCgroups removes what is there of cgroups whose last processes are ending.
+func removeCgroups(dirs []string) {
+	for _, dir := range dirs {
 		for i := 0; i < 20 && unix.Rmdir(dir) == unix.EBUSY; i++ {
 			time.Sleep(time.Millisecond << min(i, 6))
 		}

@@ -133,6 +133,9 @@ type Task struct {
 	Files map[string]File
 	// Trees are further directory trees, mounted for the run only.
 	Trees []Tree
+	// Another says that a task like this one, on another root file system, is
+	// likely to follow. Its container is prepared while this one runs.
+	Another bool
 }
 
 // File is a small file that exists for a run only, in memory.

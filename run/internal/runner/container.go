@@ -20,6 +20,8 @@ type container struct {
 	files []*os.File // received with the request
 	told  observer
 
+	spare *spare // made for it ahead of time, or nil
+
 	b     *bundle
 	root  *rootfs
 	group *orphans.Group // nil if the kernel ends its processes
@@ -134,8 +136,14 @@ func (c *container) live(end *wire.Event) (err error) {
 	return nil
 }
 
-// make makes the container's bundle and engine.
+// make makes the container's bundle and engine, or takes the spare's.
 func (c *container) make() (_ engine, err error) {
+	if c.spare != nil {
+		if l := c.spare.get(); l != nil {
+			c.b = l.b
+			return l, nil
+		}
+	}
 	if c.b, err = c.r.newBundle(c.req, c.files); err != nil {
 		return nil, err
 	}
@@ -149,6 +157,9 @@ func (c *container) make() (_ engine, err error) {
 // start starts the first process up to the execution of the user's program, and
 // reports that.
 func (c *container) start(end *wire.Event) (process, error) {
+	if c.req.Another {
+		c.r.addSpare(c.req)
+	}
 	p, err := c.engine.begin(c)
 	if err != nil {
 		return nil, err

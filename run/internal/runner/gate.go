@@ -15,7 +15,7 @@ import (
 // A gate is where a container's first process waits, in its namespaces and cgroups
 // and with the Go runtime started, for its root file system and standard streams.
 // What comes before it depends on neither: it is done while the root file system is
-// mounted.
+// mounted, or ahead of time (see type spare).
 //
 // The process has one end of a socket at descriptor stageStdio. One message comes:
 // where to attach the root file system, with a mount that is attached nowhere yet

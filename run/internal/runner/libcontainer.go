@@ -18,13 +18,16 @@ import (
 	"cooper/run/internal/wire"
 )
 
-// library is the engine of our own: libcontainer, up to the last stage.
+// library is the engine of our own: libcontainer, up to the last stage. It can be
+// made and launched ahead of its container: see type spare.
 type library struct {
 	r  *runner
 	b  *bundle
 	lc *libcontainer.Container
 	*cgroup
 	first *stageProcess
+	// launched gets the result when the first process has been launched ahead.
+	launched chan error
 }
 
 func (r *runner) newLibrary(b *bundle) (_ *library, err error) {
@@ -69,8 +72,13 @@ func (l *library) config() (*configs.Config, error) {
 func (l *library) begin(c *container) (process, error) {
 	entered := make(chan error, 1)
 	go func() { entered <- l.enter(c) }()
-	terminal := terminal{on: c.req.Spec.Process.Terminal, width: c.req.Width, height: c.req.Height, take: c.told.console}
-	err := l.run(l.first, terminal) // on this thread: the process may end with it
+	var err error
+	if l.launched != nil {
+		err = <-l.launched
+	} else {
+		terminal := terminal{on: c.req.Spec.Process.Terminal, width: c.req.Width, height: c.req.Height, take: c.told.console}
+		err = l.run(l.first, terminal) // on this thread: the process may end with it
+	}
 	if e := <-entered; e != nil {
 		return nil, e
 	}

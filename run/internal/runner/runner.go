@@ -103,6 +103,8 @@ type runner struct {
 
 	mu         sync.Mutex
 	containers map[uint64]*container
+	spares     []*spare
+	over       bool // no more of them
 	wg         sync.WaitGroup
 	// status is a monitor's exit status.
 	status int
@@ -190,6 +192,7 @@ func (r *runner) loop() error {
 	for {
 		m, err := r.conn.Recv()
 		if err != nil {
+			r.dropSpares()
 			r.killAll()
 			r.wg.Wait()
 			if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
@@ -219,6 +222,7 @@ func (r *runner) handle(m *wire.Message) error {
 			go warmCgroups()
 		}
 		c := newContainer(r, req, m.Files, r.report(req.Call))
+		c.spare = r.takeSpare(req)
 		r.mu.Lock()
 		r.containers[req.Call] = c
 		r.mu.Unlock()

@@ -29,6 +29,8 @@ const (
 	KindEnded
 	// KindLog is a line for the log: Log.
 	KindLog
+	// KindSpare says that a container was prepared ahead: Event with Cgroups.
+	KindSpare
 )
 
 // NoFile is the index of a file that was not sent.
@@ -57,6 +59,8 @@ type Run struct {
 	// Stage is the program of the container's last stage (see package stage),
 	// without the standard streams' part.
 	Stage Stage
+	// Another container like this one is likely to follow: its start may begin.
+	Another bool
 	// Width and Height of the terminal, if the spec has one.
 	Width, Height uint16
 }
