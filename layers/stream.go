@@ -2,21 +2,15 @@ package layers
 
 import (
 	"archive/tar"
-	"bufio"
 	"cmp"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"slices"
-	"strconv"
-	"unicode/utf8"
 
 	digest "github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 )
 
 // stream is what the store keeps of a layer's finished tar.
@@ -39,21 +33,12 @@ func (st *stream) close() error {
 // is digested once, and file content is not kept. Entries must come in the
 // order of comparePaths, each header followed by exactly its Size bytes of
 // Write. It is used by one goroutine; digesting runs in another.
-//
-// The tar-split record, from which Diff makes the same tar again, has one JSON
-// object per line: headers and padding as they are, files by name, size and
-// CRC64.
 type streamWriter struct {
+	*splitRecord
 	tar    *tar.Writer
 	out    io.Writer // nil = nowhere
 	digest *asyncDigest
 	size   int64
-
-	split   *os.File
-	record  *bufio.Writer
-	entries int
-	segment []byte // headers and padding not yet recorded
-	line    []byte
 
 	file       tar.Header // the file being written, with left bytes to come
 	left       int64
@@ -65,18 +50,17 @@ type streamWriter struct {
 // newStreamWriter returns a streamWriter that also sends the tar to out, unless
 // that is nil.
 func newStreamWriter(out io.Writer) (*streamWriter, error) {
-	fd, err := unix.MemfdCreate("tar-split", unix.MFD_CLOEXEC)
+	split, err := newSplitRecord()
 	if err != nil {
-		return nil, fmt.Errorf("tar-split record: %w", os.NewSyscallError("memfd_create", err))
+		return nil, err
 	}
 	w := &streamWriter{
-		out:    out,
-		digest: newAsyncDigest(),
-		split:  os.NewFile(uintptr(fd), "tar-split"),
-		uids:   make(map[uint32]struct{}),
-		gids:   make(map[uint32]struct{}),
+		splitRecord: split,
+		out:         out,
+		digest:      newAsyncDigest(),
+		uids:        make(map[uint32]struct{}),
+		gids:        make(map[uint32]struct{}),
 	}
-	w.record = bufio.NewWriterSize(w.split, 64<<10)
 	w.tar = tar.NewWriter((*streamSink)(w))
 	return w, nil
 }
@@ -111,7 +95,7 @@ func (w *streamWriter) Write(p []byte) (int, error) {
 	n, err := w.tar.Write(p)
 	w.left -= int64(n)
 	if err == nil && w.left == 0 && n > 0 {
-		err = w.recordFile()
+		err = w.recordFile(w.file.Name, w.file.Size, w.crc)
 	}
 	return n, err
 }
@@ -141,20 +125,18 @@ func (w *streamWriter) finish() (*stream, error) {
 	if err := w.tar.Close(); err != nil {
 		return nil, err
 	}
-	if err := w.recordSegment(); err != nil {
-		return nil, err
-	}
-	if err := w.record.Flush(); err != nil {
+	split, err := w.splitRecord.finish()
+	if err != nil {
 		return nil, err
 	}
 	st := &stream{
 		digest: w.digest.sum(),
 		size:   w.size,
-		split:  w.split,
+		split:  split,
 		uids:   slices.Sorted(maps.Keys(w.uids)),
 		gids:   slices.Sorted(maps.Keys(w.gids)),
 	}
-	w.split, w.digest = nil, nil
+	w.digest = nil
 	return st, nil
 }
 
@@ -164,12 +146,7 @@ func (w *streamWriter) close() error {
 		w.digest.sum()
 		w.digest = nil
 	}
-	if w.split == nil {
-		return nil
-	}
-	split := w.split
-	w.split = nil
-	return split.Close()
+	return w.splitRecord.close()
 }
 
 // streamSink is where the tar's bytes go.
@@ -191,51 +168,6 @@ func (s *streamSink) Write(p []byte) (int, error) {
 		return s.out.Write(p)
 	}
 	return len(p), nil
-}
-
-// recordSegment records the headers and padding gathered so far.
-func (w *streamWriter) recordSegment() error {
-	if len(w.segment) == 0 {
-		return nil
-	}
-	w.line = append(w.line[:0], `{"type":2,"payload":"`...)
-	w.line = base64.StdEncoding.AppendEncode(w.line, w.segment)
-	w.segment = w.segment[:0]
-	return w.endLine()
-}
-
-// recordFile records the regular file that was just written.
-func (w *streamWriter) recordFile() error {
-	w.line = append(w.line[:0], `{"type":1,`...)
-	name := w.file.Name
-	if utf8.ValidString(name) {
-		quoted, err := json.Marshal(name)
-		if err != nil {
-			return err
-		}
-		w.line = append(append(w.line, `"name":`...), quoted...)
-	} else {
-		w.line = append(w.line, `"name_raw":"`...)
-		w.line = append(base64.StdEncoding.AppendEncode(w.line, []byte(name)), '"')
-	}
-	w.line = append(w.line, `,"size":`...)
-	w.line = strconv.AppendInt(w.line, w.file.Size, 10)
-	w.line = append(w.line, `,"payload":"`...)
-	var crc [8]byte
-	for i := range crc {
-		crc[i] = byte(w.crc >> (56 - 8*i))
-	}
-	w.line = base64.StdEncoding.AppendEncode(w.line, crc[:])
-	return w.endLine()
-}
-
-func (w *streamWriter) endLine() error {
-	w.line = append(w.line, `","position":`...)
-	w.line = strconv.AppendInt(w.line, int64(w.entries), 10)
-	w.line = append(w.line, '}', '\n')
-	w.entries++
-	_, err := w.record.Write(w.line)
-	return err
 }
 
 // asyncDigest digests in its own goroutine, a few blocks behind the writer.
