@@ -1,24 +1,13 @@
 package layers
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"os"
-	"path"
-	"slices"
-	"strings"
 
 	digest "github.com/opencontainers/go-digest"
-	"github.com/vbatts/tar-split/archive/tar"
-	"github.com/vbatts/tar-split/tar/asm"
-	tarsplit "github.com/vbatts/tar-split/tar/storage"
-	"go.podman.io/storage/pkg/chrootarchive"
-	"go.podman.io/storage/pkg/tarlog"
-	"golang.org/x/sys/unix"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Apply reads a layer's tar, plain or compressed with gzip, zstd, xz or bzip2,
@@ -27,19 +16,63 @@ import (
 // gives back, so DiffID is its digest. A tar that has the same path twice is
 // refused.
 func (s *Store) Apply(ctx context.Context, parent string, r io.Reader) (Layer, error) {
-	on, err := s.Layer(parent)
+	if _, err := s.Layer(parent); err != nil {
+		return Layer{}, err
+	}
+	u, err := s.Unpack(ctx, r)
 	if err != nil {
 		return Layer{}, err
 	}
-	sn, err := s.prepare(ctx, on, false)
+	return u.Commit(ctx, parent, ocispec.Descriptor{})
+}
+
+// Unpacked is a foreign layer that is not in the store yet, because the one below
+// it need not be there either. It ends with Commit or Remove.
+type Unpacked struct {
+	// DiffID is the digest of the uncompressed tar.
+	DiffID digest.Digest
+	sn     *Snapshot
+	root   bool // the tar describes the root directory
+}
+
+// Unpack reads a layer's tar as Apply does, for whatever parent. It may be called
+// concurrently.
+func (s *Store) Unpack(ctx context.Context, r io.Reader) (*Unpacked, error) {
+	sn, err := s.prepare(ctx, nil, false)
 	if err != nil {
-		return Layer{}, err
+		return nil, err
 	}
-	st, err := sn.area.extract(&contextReader{ctx, r})
+	u := &Unpacked{sn: sn}
+	sn.stream, u.root, err = sn.area.extract(&contextReader{ctx, r})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("apply layer: %w", err), sn.Remove())
+	}
+	u.DiffID = sn.stream.digest
+	return u, nil
+}
+
+// Remove drops what was unpacked.
+func (u *Unpacked) Remove() error { return u.sn.Remove() }
+
+// Commit makes it a layer on parent ("" = none). It ends the Unpacked, with an
+// error too. blob, if its digest is not "", is what the tar came in; its digest is
+// kept with the layer, so that nobody fetches it again.
+func (u *Unpacked) Commit(ctx context.Context, parent string, blob ocispec.Descriptor) (Layer, error) {
+	sn := u.sn
+	on, err := sn.store.Layer(parent)
+	if err == nil {
+		sn.parent = on
+		sn.lower, err = on.stack(sn.store)
+	}
+	if err == nil && !u.root {
+		err = sn.copyRoot()
+	}
 	if err != nil {
 		return Layer{}, errors.Join(fmt.Errorf("apply layer: %w", err), sn.Remove())
 	}
-	sn.stream = st
+	if sn.stream != nil {
+		sn.stream.blob = blob
+	}
 	l, err := sn.Commit(ctx).Wait(context.WithoutCancel(ctx))
 	// Nobody stands on the area, even if Commit has kept it (see there).
 	return l, errors.Join(err, sn.area.remove())
@@ -56,97 +89,4 @@ func (c *contextReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.r.Read(p)
-}
-
-// extract unpacks the tar in a process that has the upper directory as its
-// root, so that no link in it can lead out.
-func (a *overlayArea) extract(r io.Reader) (*stream, error) {
-	return record(r, func(payload io.Reader) error {
-		return chrootarchive.UntarUncompressed(payload, a.upper(), &a.tar)
-	})
-}
-
-// record decompresses a foreign tar, hands its bytes to use and makes the
-// stream on the way.
-func record(r io.Reader, use func(io.Reader) error) (st *stream, err error) {
-	fd, err := unix.MemfdCreate("tar-split", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("tar-split record: %w", os.NewSyscallError("memfd_create", err))
-	}
-	st = &stream{split: os.NewFile(uintptr(fd), "tar-split")}
-	defer func() {
-		if err != nil {
-			st.close()
-			st = nil
-		}
-	}()
-	plain, err := Decompress(r)
-	if err != nil {
-		return st, fmt.Errorf("decompress: %w", err)
-	}
-	defer plain.Close()
-	uids, gids := make(map[uint32]struct{}), make(map[uint32]struct{})
-	owners, err := tarlog.NewLogger(func(h *tar.Header) {
-		if !strings.HasPrefix(path.Base(h.Name), whiteoutPrefix) {
-			uids[uint32(h.Uid)], gids[uint32(h.Gid)] = struct{}{}, struct{}{}
-		}
-	})
-	if err != nil {
-		return st, err
-	}
-	sum := digest.SHA256.Digester()
-	split := bufio.NewWriterSize(st.split, 64<<10)
-	count := &countingReader{r: io.TeeReader(plain, io.MultiWriter(owners, sum.Hash()))}
-	packer := &countingPacker{Packer: tarsplit.NewJSONPacker(split)}
-	payload, done, err := asm.NewInputTarStreamWithDone(count, packer, tarsplit.NewDiscardFilePutter())
-	if err != nil {
-		owners.Close()
-		return st, err
-	}
-	err = use(payload)
-	if err == nil {
-		// What follows the end of the archive belongs to its digest too.
-		_, err = io.Copy(io.Discard, payload)
-	}
-	payload.Close()
-	if doneErr := <-done; doneErr != nil && (err == nil || !errors.Is(doneErr, io.ErrClosedPipe)) {
-		err = doneErr
-	}
-	owners.Close()
-	if err == nil {
-		err = split.Flush()
-	}
-	if err == nil && packer.n != count.n {
-		err = fmt.Errorf("%w: the tar cannot be given back as it is", io.ErrUnexpectedEOF)
-	}
-	st.digest, st.size = sum.Digest(), count.n
-	st.uids, st.gids = slices.Sorted(maps.Keys(uids)), slices.Sorted(maps.Keys(gids))
-	return st, err
-}
-
-type countingReader struct {
-	r io.Reader
-	n int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
-}
-
-// countingPacker counts the bytes that a tar-split record stands for: of a tar
-// that is cut off in the padding some are missing.
-type countingPacker struct {
-	tarsplit.Packer
-	n int64
-}
-
-func (c *countingPacker) AddEntry(e tarsplit.Entry) (int, error) {
-	if e.Type == tarsplit.FileType {
-		c.n += e.Size
-	} else {
-		c.n += int64(len(e.Payload))
-	}
-	return c.Packer.AddEntry(e)
 }

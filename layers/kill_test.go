@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"fmt"
@@ -15,10 +16,12 @@ import (
 	"time"
 
 	digest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 )
 
 // endlessCommits is the process that TestKill kills: it prepares, mounts,
-// writes and commits, several at a time.
+// writes and commits, several at a time, and unpacks foreign layers meanwhile.
 func endlessCommits(dir, driver string) {
 	ctx := context.Background()
 	s, err := Open(ctx, Options{Root: filepath.Join(dir, "root"), RunRoot: filepath.Join(dir, "run"), Driver: driver})
@@ -47,10 +50,40 @@ func endlessCommits(dir, driver string) {
 		if err != nil {
 			panic(err)
 		}
+		if l, err = unpackSome(ctx, s, l); err != nil {
+			panic(err)
+		}
 		if _, err := s.CreateImage(ctx, ImageOptions{Names: []string{"app"}, Layer: l.ID}); err != nil {
 			panic(err)
 		}
 	}
+}
+
+// unpackSome puts layers on l that are unpacked at the same time.
+func unpackSome(ctx context.Context, s *Store, l Layer) (Layer, error) {
+	var unpacked [3]*Unpacked
+	g, gctx := errgroup.WithContext(ctx)
+	for i := range unpacked {
+		g.Go(func() (err error) {
+			var buf bytes.Buffer
+			w := tar.NewWriter(&buf)
+			for n := range 50 {
+				content := fmt.Sprint(rand.Int())
+				w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("dir%d/file%d", n%7, n), Mode: 0o644, Size: int64(len(content))})
+				io.WriteString(w, content)
+			}
+			w.Close()
+			unpacked[i], err = s.Unpack(gctx, &buf)
+			return err
+		})
+	}
+	err := g.Wait()
+	for _, u := range unpacked {
+		if err == nil {
+			l, err = u.Commit(ctx, l.ID, ocispec.Descriptor{})
+		}
+	}
+	return l, err
 }
 
 // TestKill: after kill -9 at any moment the store opens, all that is in it is

@@ -150,6 +150,7 @@ func (a *overlayArea) commit(id, parent string, st *stream) error {
 	}
 	mode := st2.Mode()
 	a.out.UncompressedDigest, a.out.Size = st.digest, st.size
+	a.out.CompressedDigest = st.blob.Digest
 	a.out.UIDs, a.out.GIDs = st.uids, st.gids
 	a.out.TarSplit, a.out.RootDirMode = st.split, &mode
 	st.split = nil // the store closes it

@@ -94,8 +94,9 @@ type area interface {
 	rootfs(lower []dir) Rootfs
 	// stream makes the tar of what changed.
 	stream(ctx context.Context, sn *Snapshot) (*stream, error)
-	// extract unpacks a foreign tar into the area, safely.
-	extract(r io.Reader) (*stream, error)
+	// extract unpacks a foreign tar into the area, safely. root reports
+	// whether the tar described the root directory.
+	extract(r io.Reader) (_ *stream, root bool, err error)
 	// commit makes the area the layer with this id. After an error the area
 	// is still to be removed.
 	commit(id, parent string, st *stream) error

@@ -113,7 +113,7 @@ func TestSameLayerTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	sn := prepare(t, s, nil)
-	st, err := sn.area.extract(strings.NewReader(string(tar)))
+	st, _, err := sn.area.extract(strings.NewReader(string(tar)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	digest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // stream is what the store keeps of a layer's finished tar.
@@ -19,6 +20,8 @@ type stream struct {
 	size       int64    // bytes
 	split      *os.File // tar-split record, JSON, not compressed
 	uids, gids []uint32 // owners that occur, sorted
+	// blob is what the tar came in, if its digest is not "".
+	blob ocispec.Descriptor
 }
 
 // close releases the tar-split record.

@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"go.podman.io/storage"
 	dircopy "go.podman.io/storage/drivers/copy"
 	"golang.org/x/sys/unix"
 )
@@ -110,25 +112,33 @@ func (a *plainArea) stream(ctx context.Context, sn *Snapshot) (_ *stream, err er
 
 // extract only keeps the tar: the storage library unpacks it when it makes the
 // layer.
-func (a *plainArea) extract(r io.Reader) (_ *stream, err error) {
+func (a *plainArea) extract(r io.Reader) (_ *stream, root bool, err error) {
 	spool, err := os.Create(filepath.Join(a.path, "tar"))
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() { err = errors.Join(err, spool.Close()) }()
-	return record(r, func(payload io.Reader) error {
-		_, err := io.Copy(spool, payload)
-		return err
-	})
+	out := bufio.NewWriterSize(spool, foreignBuffer)
+	f, err := newForeignTar(r, out)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	st, err := f.each(nil)
+	return st, false, errors.Join(err, out.Flush())
 }
 
-func (a *plainArea) commit(id, parent string, _ *stream) error {
+func (a *plainArea) commit(id, parent string, st *stream) error {
 	spool, err := os.Open(filepath.Join(a.path, "tar"))
 	if err != nil {
 		return err
 	}
 	defer spool.Close()
-	if _, _, err := a.s.store.PutLayer(id, parent, nil, "", false, nil, spool); err != nil {
+	o := storage.LayerOptions{UncompressedDigest: st.digest, OriginalDigest: st.digest}
+	if st.blob.Digest != "" {
+		o.OriginalDigest, o.OriginalSize = st.blob.Digest, &st.blob.Size
+	}
+	if _, _, err := a.s.store.PutLayer(id, parent, nil, "", false, &o, spool); err != nil {
 		return err
 	}
 	return a.remove()
