@@ -39,7 +39,7 @@ func (bd *build) testHealth(ctx context.Context, v *vertex, sn *layers.Snapshot,
 		return err
 	}
 	rootfs := sn.Rootfs()
-	c, err := cs.Create(ctx, run.ContainerOptions{
+	c, err := cs.CreateToStart(ctx, run.ContainerOptions{
 		Config: config, Health: health, Snapshot: &rootfs, Foreground: true, AutoRemove: true,
 		NetworkMode: cmp.Or(bd.o.Network, "bridge"),
 	})

@@ -21,7 +21,7 @@ var ErrNotRunning = errors.New("the container is not running")
 // Attach connects streams with a running container and returns how it ended, or
 // ErrDetached.
 func (c *Container) Attach(ctx context.Context, streams Streams) (Status, error) {
-	s := &session{name: c.opts.Name, terminal: c.opts.Config.Terminal, streams: &streams}
+	s := &session{name: c.opts().Name, terminal: c.opts().Config.Terminal, streams: &streams}
 	conn, err := c.dial()
 	if err != nil {
 		return Status{}, err
@@ -43,7 +43,7 @@ func (c *Container) dial() (*wire.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	notRunning := fmt.Errorf("container %s: %w", c.opts.Name, ErrNotRunning)
+	notRunning := fmt.Errorf("container %s: %w", c.opts().Name, ErrNotRunning)
 	if !st.Alive() {
 		return nil, notRunning
 	}
@@ -60,7 +60,7 @@ func (c *Container) dial() (*wire.Conn, error) {
 		return nil, notRunning // it has ended just now
 	}
 	if err != nil {
-		return nil, fmt.Errorf("monitor of container %s at %s: %w", c.opts.Name, filepath.Join(c.RunDir(), life.SocketFile), err)
+		return nil, fmt.Errorf("monitor of container %s at %s: %w", c.opts().Name, filepath.Join(c.RunDir(), life.SocketFile), err)
 	}
 	return wire.Wrap(uc), nil
 }
@@ -68,11 +68,11 @@ func (c *Container) dial() (*wire.Conn, error) {
 // ask sends a request and waits for its answer, whose files it gives to take.
 func (c *Container) ask(conn *wire.Conn, kind wire.Kind, body any, take func([]*os.File), files ...*os.File) error {
 	if err := conn.Send(kind, body, files...); err != nil {
-		return fmt.Errorf("monitor of container %s: %w", c.opts.Name, err)
+		return fmt.Errorf("monitor of container %s: %w", c.opts().Name, err)
 	}
 	m, err := conn.Recv()
 	if err != nil {
-		return fmt.Errorf("monitor of container %s: %w", c.opts.Name, err)
+		return fmt.Errorf("monitor of container %s: %w", c.opts().Name, err)
 	}
 	var done life.Done
 	if err := m.Decode(&done); err != nil {
@@ -86,9 +86,9 @@ func (c *Container) ask(conn *wire.Conn, kind wire.Kind, body any, take func([]*
 	m.Close()
 	switch {
 	case done.NotRunning:
-		return fmt.Errorf("container %s: %w", c.opts.Name, ErrNotRunning)
+		return fmt.Errorf("container %s: %w", c.opts().Name, ErrNotRunning)
 	case done.Error != "":
-		return fmt.Errorf("container %s: %s", c.opts.Name, done.Error)
+		return fmt.Errorf("container %s: %s", c.opts().Name, done.Error)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ type CommitOptions struct {
 func (c *Container) Commit(ctx context.Context, o CommitOptions) (layers.Image, error) {
 	img, err := c.commit(ctx, o)
 	if err != nil {
-		return img, fmt.Errorf("commit container %s: %w", c.opts.Name, err)
+		return img, fmt.Errorf("commit container %s: %w", c.opts().Name, err)
 	}
 	c.event("commit", map[string]string{"comment": o.Message, "imageID": "sha256:" + img.ID})
 	return img, nil
@@ -70,7 +70,7 @@ func (c *Container) commit(ctx context.Context, o CommitOptions) (_ layers.Image
 		config.Author = o.Author
 	}
 	config.History = append(slices.Clone(config.History), ocispec.History{
-		Created: &now, CreatedBy: strings.Join(c.opts.Config.Args, " "), Author: o.Author, Comment: o.Message,
+		Created: &now, CreatedBy: strings.Join(c.opts().Config.Args, " "), Author: o.Author, Comment: o.Message,
 	})
 	return c.cs.store.CreateImage(ctx, layers.ImageOptions{
 		Names: o.Names, Layer: layer.ID, Config: config, DockerFormat: o.DockerFormat, Created: now,
@@ -99,26 +99,26 @@ func (c *Container) hold(ctx context.Context, live bool) (resume func() error, e
 // imageConfig is the config of the container's image with what the container was
 // made with.
 func (c *Container) imageConfig() (dockerspec.DockerOCIImage, error) {
-	img, err := c.cs.store.Image(c.opts.ImageID)
+	img, err := c.cs.store.Image(c.opts().ImageID)
 	if err != nil {
 		return dockerspec.DockerOCIImage{}, err
 	}
 	config := img.Config
 	mine := &config.Config
-	mine.Entrypoint, mine.Cmd, mine.Env = c.opts.Entrypoint, c.opts.Cmd, c.opts.Config.Env
-	mine.User, mine.WorkingDir = c.opts.Config.User, c.opts.Config.Dir
-	if c.opts.Config.StopSignal > 0 {
-		mine.StopSignal = unix.SignalName(c.opts.Config.StopSignal)
+	mine.Entrypoint, mine.Cmd, mine.Env = c.opts().Entrypoint, c.opts().Cmd, c.opts().Config.Env
+	mine.User, mine.WorkingDir = c.opts().Config.User, c.opts().Config.Dir
+	if c.opts().Config.StopSignal > 0 {
+		mine.StopSignal = unix.SignalName(c.opts().Config.StopSignal)
 	}
 	mine.Labels = maps.Clone(mine.Labels)
-	for name, value := range c.opts.Labels {
+	for name, value := range c.opts().Labels {
 		if mine.Labels == nil {
 			mine.Labels = make(map[string]string)
 		}
 		mine.Labels[name] = value
 	}
 	mine.ExposedPorts = maps.Clone(mine.ExposedPorts)
-	for _, port := range c.opts.Exposed {
+	for _, port := range c.opts().Exposed {
 		if mine.ExposedPorts == nil {
 			mine.ExposedPorts = make(map[string]struct{})
 		}

@@ -22,7 +22,7 @@ func cutContainer(mode string) (name string, ok bool) { return strings.CutPrefix
 
 // connect says in req and conf which network the container has.
 func (c *Container) connect(req *life.Request, t *Task, conf *Config) error {
-	mode := c.opts.NetworkMode
+	mode := c.opts().NetworkMode
 	switch {
 	case mode == "host" || mode == "none" || strings.HasPrefix(mode, "ns:"):
 		conf.Network = mode
@@ -36,7 +36,7 @@ func (c *Container) connect(req *life.Request, t *Task, conf *Config) error {
 		return err
 	}
 	req.Network = &network.Request{
-		ID: c.id, Name: c.opts.Name, Hostname: conf.Hostname, Attachments: attachments, Ports: c.opts.Ports,
+		ID: c.id, Name: c.opts().Name, Hostname: conf.Hostname, Attachments: attachments, Ports: c.opts().Ports,
 		DNS: conf.DNS, Search: conf.DNSSearch, Options: conf.DNSOptions,
 		RunDir: networkDir(), Rootless: spawn.InUserNamespace(),
 	}
@@ -49,14 +49,14 @@ func (c *Container) connect(req *life.Request, t *Task, conf *Config) error {
 // joinNetwork uses another container's network namespace, and the files that go
 // with it.
 func (c *Container) joinNetwork(req *life.Request, t *Task, conf *Config) error {
-	other, st, err := c.other(c.opts.NetworkMode)
+	other, st, err := c.other(c.opts().NetworkMode)
 	if err != nil {
 		return err
 	}
 	ns := filepath.Join("/proc", strconv.Itoa(st.PID), "ns", "net")
 	conf.Network, req.JoinedNetwork = "ns:"+ns, ns
 	if conf.Hostname == "" {
-		conf.Hostname = other.opts.Config.Hostname
+		conf.Hostname = other.opts().Config.Hostname
 		if conf.Hostname == "" {
 			conf.Hostname = other.id[:12]
 		}
@@ -65,7 +65,7 @@ func (c *Container) joinNetwork(req *life.Request, t *Task, conf *Config) error 
 	for _, name := range []string{"/etc/hosts", "/etc/resolv.conf"} {
 		b, err := os.ReadFile(path.Join("/proc", strconv.Itoa(st.PID), "root", name))
 		if err != nil {
-			return fmt.Errorf("read %s of container %s: %w", name, other.opts.Name, err)
+			return fmt.Errorf("read %s of container %s: %w", name, other.opts().Name, err)
 		}
 		t.Files[name] = File{Data: b}
 	}

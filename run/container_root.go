@@ -119,12 +119,12 @@ type rootMount struct {
 }
 
 func (c *Container) newRootMount() (*rootMount, error) {
-	m := &rootMount{dir: filepath.Join(c.RunDir(), "root"), readOnly: c.opts.Config.ReadOnly}
+	m := &rootMount{dir: filepath.Join(c.RunDir(), "root"), readOnly: c.opts().Config.ReadOnly}
 	var err error
 	if m.rootfs, err = c.Rootfs(); err != nil {
 		return nil, err
 	}
-	for _, asked := range c.opts.Mounts {
+	for _, asked := range c.opts().Mounts {
 		var mount specs.Mount
 		switch {
 		case asked.Overlay:

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,7 +58,11 @@ type Container struct {
 	cs   *Containers
 	id   string
 	dir  string
-	opts ContainerOptions
+	// present are the options as this process knows them. Who changes them
+	// replaces them.
+	present atomic.Pointer[ContainerOptions]
+	// held is the lock of a container that CreateToStart made.
+	held atomic.Pointer[os.File]
 }
 
 // OpenContainers returns the containers of a store.
@@ -74,8 +79,12 @@ func (cs *Containers) RunDir() string { return cs.runDir }
 
 // container returns the container with this ID, which may not exist.
 func (cs *Containers) container(id string) *Container {
-	return &Container{cs: cs, id: id, dir: filepath.Join(cs.dir, id)}
+	c := &Container{cs: cs, id: id, dir: filepath.Join(cs.dir, id)}
+	c.present.Store(new(ContainerOptions))
+	return c
 }
+
+func (c *Container) opts() *ContainerOptions { return c.present.Load() }
 
 // newContainerID returns a random ID whose short form is not a number: that would
 // be taken for a process id or the like.
@@ -93,7 +102,19 @@ func newContainerID() string {
 // Create makes a container, with a writable layer on its image unless it is to
 // run in the foreground or on Rootfs. ID, Name and Created are filled in where
 // they are empty. The error wraps ErrNameInUse if the name is taken.
-func (cs *Containers) Create(ctx context.Context, o ContainerOptions) (_ *Container, err error) {
+func (cs *Containers) Create(ctx context.Context, o ContainerOptions) (*Container, error) {
+	c, err := cs.CreateToStart(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	c.Release()
+	return c, nil
+}
+
+// CreateToStart is Create for a container that is to be started now: it is locked
+// until it has been, so that nobody's prune takes it before. Remove and Release take
+// the lock away too, and the end of this process.
+func (cs *Containers) CreateToStart(ctx context.Context, o ContainerOptions) (_ *Container, err error) {
 	if o.ID == "" {
 		o.ID = newContainerID()
 	}
@@ -108,16 +129,15 @@ func (cs *Containers) Create(ctx context.Context, o ContainerOptions) (_ *Contai
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
-	defer lock.Close()
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.discard())
+			err = errors.Join(err, c.discard(), lock.Close())
 		}
 	}()
 	if o.Name, err = cs.claim(o.Name, o.ID); err != nil {
 		return nil, err
 	}
-	c.opts = o
+	c.present.Store(&o)
 	if err := c.writeState(State{Status: StatusCreated}); err != nil {
 		return nil, err
 	}
@@ -129,8 +149,17 @@ func (cs *Containers) Create(ctx context.Context, o ContainerOptions) (_ *Contai
 	if err := c.complete(ctx); err != nil {
 		return nil, c.fail("create", err)
 	}
+	c.held.Store(lock)
 	c.event("create", nil)
 	return c, nil
+}
+
+// Release lets others at a container that CreateToStart made and that was not
+// started. For others it does nothing.
+func (c *Container) Release() {
+	if lock := c.held.Swap(nil); lock != nil {
+		lock.Close()
+	}
 }
 
 // Beginnings of the names of directories that are not yet or no longer a
@@ -184,8 +213,8 @@ func (c *Container) removeDir() error {
 // complete makes the volumes that the container is to have, and then the
 // container itself by writing its options. No volume is removed between.
 func (c *Container) complete(ctx context.Context) error {
-	write := func() error { return c.writeOptions(&c.opts) }
-	if len(c.opts.Mounts) == 0 {
+	write := func() error { return c.writeOptions(c.opts()) }
+	if len(c.opts().Mounts) == 0 {
 		return write()
 	}
 	return c.cs.lockedVolumes(unix.LOCK_SH, func() error {
@@ -198,7 +227,7 @@ func (c *Container) complete(ctx context.Context) error {
 
 // discard takes back what Create did.
 func (c *Container) discard() error {
-	return errors.Join(c.removeLayer(), c.removeVolumes(), c.cs.release(c.opts.Name, c.id), c.removeDir())
+	return errors.Join(c.removeLayer(), c.removeVolumes(), c.cs.release(c.opts().Name, c.id), c.removeDir())
 }
 
 func validID(id string) bool {
@@ -274,7 +303,7 @@ func (c *Container) reload() error {
 	if err != nil {
 		return fmt.Errorf("options of container %s: %w", c.id, err)
 	}
-	c.opts = o
+	c.present.Store(&o)
 	return nil
 }
 
@@ -349,7 +378,7 @@ func (cs *Containers) ListStates() ([]*Container, []State, error) {
 		}
 		all = append(all, found{c, st})
 	}
-	slices.SortStableFunc(all, func(a, b found) int { return b.c.opts.Created.Compare(a.c.opts.Created) })
+	slices.SortStableFunc(all, func(a, b found) int { return b.c.opts().Created.Compare(a.c.opts().Created) })
 	list, states := make([]*Container, len(all)), make([]State, len(all))
 	for i, f := range all {
 		list[i], states[i] = f.c, f.st
@@ -386,10 +415,10 @@ func (c *Container) ID() string { return c.id }
 
 // Options returns what the container was made from. The maps and slices in it
 // are not to be changed.
-func (c *Container) Options() ContainerOptions { return c.opts }
+func (c *Container) Options() ContainerOptions { return *c.opts() }
 
 // Name returns the container's name.
-func (c *Container) Name() string { return c.opts.Name }
+func (c *Container) Name() string { return c.opts().Name }
 
 // Dir returns the directory of the container's own files.
 func (c *Container) Dir() string { return c.dir }
@@ -402,25 +431,25 @@ func (c *Container) removeRunDir() error { return os.RemoveAll(c.RunDir()) }
 
 // kept reports whether the container has a writable layer of its own in the
 // store.
-func (c *Container) kept() bool { return !c.opts.Foreground && c.opts.Rootfs == "" }
+func (c *Container) kept() bool { return !c.opts().Foreground && c.opts().Rootfs == "" }
 
 func (c *Container) layerOptions() layers.ContainerLayerOptions {
-	return layers.ContainerLayerOptions{Volatile: c.opts.AutoRemove}
+	return layers.ContainerLayerOptions{Volatile: c.opts().AutoRemove}
 }
 
 // Layer returns the container's writable layer. Containers that run in the
 // foreground or on Rootfs have none: the error wraps layers.ErrNotFound.
 func (c *Container) Layer() (*layers.ContainerLayer, error) {
-	return c.cs.store.ContainerLayer(c.id, c.opts.ImageID, c.layerOptions())
+	return c.cs.store.ContainerLayer(c.id, c.opts().ImageID, c.layerOptions())
 }
 
 // Rootfs returns the container's root file system, for mounting.
 func (c *Container) Rootfs() (layers.Rootfs, error) {
 	switch {
-	case c.opts.Rootfs != "":
-		return layers.Rootfs{Dir: c.opts.Rootfs}, nil
-	case c.opts.Snapshot != nil:
-		return *c.opts.Snapshot, nil
+	case c.opts().Rootfs != "":
+		return layers.Rootfs{Dir: c.opts().Rootfs}, nil
+	case c.opts().Snapshot != nil:
+		return *c.opts().Snapshot, nil
 	}
 	l, err := c.Layer()
 	if err != nil {
@@ -457,10 +486,15 @@ func (c *Container) DiskUsage(ctx context.Context) (int64, error) {
 	return size + written, err
 }
 
-// Edit changes the container's options on disk. change gets what they are now
-// and may be called at the same time as others' in other processes, one after
-// the other.
+// Edit changes the container's options on disk. change gets what they are now.
+// Edits are made one after the other, whoever makes them, and none while the
+// container is being started.
 func (c *Container) Edit(change func(*ContainerOptions) error) error {
+	return c.edit(change, func() error { return nil })
+}
+
+// edit is Edit with what is to be done after it, before others edit.
+func (c *Container) edit(change func(*ContainerOptions) error, then func() error) error {
 	dir, err := lockDir(c.dir)
 	if err != nil {
 		return c.fail("edit", err)
@@ -469,15 +503,15 @@ func (c *Container) Edit(change func(*ContainerOptions) error) error {
 	if err := c.reload(); err != nil {
 		return err
 	}
-	o := c.opts
+	o := *c.opts()
 	if err := change(&o); err != nil {
 		return err
 	}
 	if err := c.writeOptions(&o); err != nil {
 		return c.fail("edit", err)
 	}
-	c.opts = o
-	return nil
+	c.present.Store(&o)
+	return then()
 }
 
 // lockDir locks a directory until the file is closed.

@@ -57,8 +57,8 @@ func (c *Container) stop(o StopOptions) life.Stop {
 	switch {
 	case o.Grace != nil:
 		s.Grace = *o.Grace
-	case c.opts.StopTimeout != nil:
-		s.Grace = *c.opts.StopTimeout
+	case c.opts().StopTimeout != nil:
+		s.Grace = *c.opts().StopTimeout
 	}
 	return s
 }
@@ -91,7 +91,7 @@ func (c *Container) Kill(ctx context.Context) error {
 // finish removes a container that has ended, if it was to be. Its monitor does that
 // too, when the command that started it is gone, but nobody waits for that.
 func (c *Container) finish(ctx context.Context) error {
-	if !c.opts.AutoRemove || c.opts.Foreground {
+	if !c.opts().AutoRemove || c.opts().Foreground {
 		return nil
 	}
 	err := c.Remove(ctx, RemoveOptions{Volumes: true})
@@ -104,8 +104,8 @@ func (c *Container) finish(ctx context.Context) error {
 // Restart stops the container and starts it again; one that does not run is
 // started. It returns when its program has been executed.
 func (c *Container) Restart(ctx context.Context, o StopOptions) error {
-	if c.opts.Foreground {
-		return fmt.Errorf("container %s ends with the command that runs it: stop it and run it again", c.opts.Name)
+	if c.opts().Foreground {
+		return fmt.Errorf("container %s ends with the command that runs it: stop it and run it again", c.opts().Name)
 	}
 	err := c.tell(ctx, life.KindRestart, c.stop(o))
 	if errors.Is(err, ErrNotRunning) {
@@ -136,7 +136,7 @@ func (c *Container) Root(ctx context.Context) (*os.File, error) {
 		}
 	})
 	if err == nil && root == nil {
-		err = fmt.Errorf("monitor of container %s: no directory in its answer", c.opts.Name)
+		err = fmt.Errorf("monitor of container %s: no directory in its answer", c.opts().Name)
 	}
 	return root, err
 }
@@ -155,14 +155,14 @@ func (c *Container) Check(ctx context.Context) (HealthResult, error) {
 	}
 	m, err := conn.Recv()
 	if err != nil {
-		return HealthResult{}, fmt.Errorf("monitor of container %s: %w", c.opts.Name, err)
+		return HealthResult{}, fmt.Errorf("monitor of container %s: %w", c.opts().Name, err)
 	}
 	var st State
 	if err := m.Decode(&st); err != nil {
 		return HealthResult{}, err
 	}
 	if st.Health == nil || len(st.Health.Log) == 0 {
-		return HealthResult{}, fmt.Errorf("container %s: %w", c.opts.Name, ErrNotRunning)
+		return HealthResult{}, fmt.Errorf("container %s: %w", c.opts().Name, ErrNotRunning)
 	}
 	return st.Health.Log[len(st.Health.Log)-1], nil
 }
@@ -172,7 +172,7 @@ func (c *Container) Check(ctx context.Context) (HealthResult, error) {
 // the config as it is, and changes the limits in it.
 func (c *Container) Update(ctx context.Context, change func(*Config) error, restart *RestartPolicy) error {
 	var u life.Update
-	err := c.Edit(func(o *ContainerOptions) error {
+	return c.edit(func(o *ContainerOptions) error {
 		if restart != nil {
 			if o.AutoRemove && restart.Name != "" && restart.Name != "no" {
 				return errors.New("restart policy cannot be updated because AutoRemove is enabled for the container")
@@ -201,13 +201,11 @@ func (c *Container) Update(ctx context.Context, change func(*Config) error, rest
 			u.Resources = after
 		}
 		return err
-	})
-	if err != nil {
+	}, func() error {
+		err := c.tell(ctx, life.KindUpdate, u)
+		if errors.Is(err, ErrNotRunning) {
+			return nil
+		}
 		return err
-	}
-	err = c.tell(ctx, life.KindUpdate, u)
-	if errors.Is(err, ErrNotRunning) {
-		return nil
-	}
-	return err
+	})
 }

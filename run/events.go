@@ -25,8 +25,8 @@ func (cs *Containers) Record(e Event) { _ = events.Append(cs.EventsFile(), e) }
 
 // event records what happened to c.
 func (c *Container) event(action string, attributes map[string]string) {
-	all := map[string]string{"name": c.opts.Name, "image": c.opts.Image}
-	maps.Copy(all, c.opts.Labels)
+	all := map[string]string{"name": c.opts().Name, "image": c.opts().Image}
+	maps.Copy(all, c.opts().Labels)
 	maps.Copy(all, attributes)
 	c.cs.Record(Event{Type: "container", Action: action, ID: c.id, Attributes: all})
 }

@@ -48,7 +48,7 @@ func (c *Container) beginExec(o ExecOptions, streams *Streams) (*session, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{name: c.opts.Name, terminal: o.Terminal, streams: streams, direct: true}
+	s := &session{name: c.opts().Name, terminal: o.Terminal, streams: streams, direct: true}
 	s.open(conn, nil)
 	req, err := c.execRequest(&o)
 	if err != nil {
@@ -64,7 +64,7 @@ func (c *Container) beginExec(o ExecOptions, streams *Streams) (*session, error)
 	}
 	if err != nil {
 		s.close()
-		return nil, fmt.Errorf("monitor of container %s: %w", c.opts.Name, err)
+		return nil, fmt.Errorf("monitor of container %s: %w", c.opts().Name, err)
 	}
 	s.given()
 	return s, nil
@@ -77,7 +77,7 @@ func (c *Container) execRequest(o *ExecOptions) (*life.Exec, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf := c.opts.Config
+	conf := c.opts().Config
 	conf.Args, conf.Terminal = o.Args, o.Terminal
 	conf.Env = append(append([]string(nil), conf.Env...), o.Env...)
 	if conf.Hostname == "" && conf.hostname() == "" {

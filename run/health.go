@@ -77,7 +77,7 @@ func (e *HealthError) Error() string {
 // result, and returns nil for healthy, else a *HealthError. A container without a
 // check is healthy. Unlike Wait it does not hope that an unhealthy one recovers.
 func (c *Container) AwaitHealth(ctx context.Context) error {
-	if c.opts.Health == nil {
+	if c.opts().Health == nil {
 		return nil
 	}
 	var last State
@@ -91,5 +91,5 @@ func (c *Container) AwaitHealth(ctx context.Context) error {
 	if last.Alive() && last.Health != nil && last.Health.Status == WaitHealthy {
 		return nil
 	}
-	return &HealthError{Name: c.opts.Name, State: last}
+	return &HealthError{Name: c.opts().Name, State: last}
 }

@@ -32,11 +32,11 @@ type LogOptions struct {
 // LogPath returns the file that the container's output goes to at present. The
 // error wraps ErrNoLog if it goes nowhere.
 func (c *Container) LogPath() (string, error) {
-	switch driver := c.opts.Log.Driver; {
+	switch driver := c.opts().Log.Driver; {
 	case driver == "none":
-		return "", fmt.Errorf("log of container %s: %w: it has the log driver none", c.opts.Name, ErrNoLog)
-	case c.opts.Foreground || driver == "passthrough":
-		return "", fmt.Errorf("log of container %s: %w: it went to the streams of the command that started it", c.opts.Name, ErrNoLog)
+		return "", fmt.Errorf("log of container %s: %w: it has the log driver none", c.opts().Name, ErrNoLog)
+	case c.opts().Foreground || driver == "passthrough":
+		return "", fmt.Errorf("log of container %s: %w: it went to the streams of the command that started it", c.opts().Name, ErrNoLog)
 	}
 	return filepath.Join(c.dir, life.LogFile), nil
 }
@@ -106,7 +106,7 @@ func (r *logReader) startWatch(ctx context.Context) (err error) {
 // line hands one record on, if it is wanted. What can't be read is shown as it is:
 // better than to keep it back.
 func (r *logReader) line(record []byte) error {
-	l, err := parseLogLine(record, r.c.opts.Log.Driver)
+	l, err := parseLogLine(record, r.c.opts().Log.Driver)
 	if err != nil {
 		l = LogLine{Text: record}
 	}
@@ -165,7 +165,7 @@ func (r *logReader) tailOffset(f *os.File, n int) (offset int64, found int, err 
 		if err != nil {
 			return 0, 0, err
 		}
-		l, err := parseLogLine(record, r.c.opts.Log.Driver)
+		l, err := parseLogLine(record, r.c.opts().Log.Driver)
 		if err == nil && l.Partial() {
 			continue // of the line that was counted already
 		}

@@ -130,7 +130,8 @@ func TestLogsLong(t *testing.T) {
 
 func TestLogsNone(t *testing.T) {
 	for _, o := range []ContainerOptions{{Log: LogConfig{Driver: "none"}}, {Foreground: true}} {
-		c := &Container{opts: o}
+		c := new(Container)
+		c.present.Store(&o)
 		if err := c.Logs(t.Context(), LogOptions{}, nil); !errors.Is(err, ErrNoLog) {
 			t.Errorf("Logs with driver %q = %v, want ErrNoLog", o.Log.Driver, err)
 		}

@@ -102,7 +102,7 @@ func (cs *Containers) owner(name string) (string, error) {
 	}
 	c := cs.container(id)
 	err = c.reload()
-	if err == nil && c.opts.Name == name {
+	if err == nil && c.opts().Name == name {
 		return id, nil
 	}
 	if err == nil {
@@ -128,7 +128,7 @@ func (cs *Containers) named(name string) (*Container, error) {
 		return nil, fmt.Errorf("find container %s: %w", name, err)
 	}
 	c, err := cs.open(id)
-	if err == nil && c.opts.Name != name {
+	if err == nil && c.opts().Name != name {
 		return nil, fmt.Errorf("%w: %s", ErrNoContainer, name)
 	}
 	if errors.Is(err, ErrNoContainer) {
@@ -175,7 +175,7 @@ func (c *Container) Rename(ctx context.Context, name string) error {
 		return fmt.Errorf("rename container: %w", err)
 	}
 	defer dir.Close()
-	old := c.opts.Name
+	old := c.opts().Name
 	if name == old {
 		return fmt.Errorf("rename container: %s is its name already", name)
 	}

@@ -260,7 +260,7 @@ func (cs *Containers) NetworkUsers() (map[string][]*Container, error) {
 	}
 	users := map[string][]*Container{}
 	for _, c := range all {
-		for _, name := range networkNames(&c.opts) {
+		for _, name := range networkNames(c.opts()) {
 			users[name] = append(users[name], c)
 		}
 	}
@@ -283,7 +283,7 @@ func (cs *Containers) RemoveNetwork(name string) (Network, error) {
 	}
 	for _, c := range users[n.Name] {
 		if st, err := c.State(); err == nil && st.Alive() {
-			return n, fmt.Errorf("%w: container %s (%s) is on %s: disconnect or stop it first", ErrNetworkInUse, c.opts.Name, c.id[:12], n.Name)
+			return n, fmt.Errorf("%w: container %s (%s) is on %s: disconnect or stop it first", ErrNetworkInUse, c.opts().Name, c.id[:12], n.Name)
 		}
 	}
 	dir, err := cs.store.Dir("networks")

@@ -45,7 +45,7 @@ func placesOf(o *ContainerOptions) []NetworkAttachment {
 // attachments are the container's places on networks.
 func (c *Container) attachments() ([]network.Attachment, error) {
 	var all []network.Attachment
-	for _, a := range placesOf(&c.opts) {
+	for _, a := range placesOf(c.opts()) {
 		attachment, err := c.cs.attachment(a)
 		if err != nil {
 			return nil, err
@@ -92,7 +92,7 @@ func (c *Container) ConnectNetwork(ctx context.Context, a NetworkAttachment) err
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("connect container %s to network %s: %w", c.opts.Name, a.Network, err)
+		return fmt.Errorf("connect container %s to network %s: %w", c.opts().Name, a.Network, err)
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func (c *Container) DisconnectNetwork(ctx context.Context, name string) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("disconnect container %s from network %s: %w", c.opts.Name, name, err)
+		return fmt.Errorf("disconnect container %s from network %s: %w", c.opts().Name, name, err)
 	}
 	return nil
 }

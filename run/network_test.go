@@ -109,7 +109,7 @@ func TestConnectAtRest(t *testing.T) {
 		if err := c.reload(); err != nil {
 			t.Fatal(err)
 		}
-		if got := networkNames(&c.opts); !slices.Equal(got, want) {
+		if got := networkNames(c.opts()); !slices.Equal(got, want) {
 			t.Errorf("it is on %q, want %q", got, want)
 		}
 	}

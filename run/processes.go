@@ -48,7 +48,7 @@ func (c *Container) Processes() ([]Process, error) {
 		return nil, err
 	}
 	if !st.Running() || st.PID == 0 {
-		return nil, fmt.Errorf("container %s: %w", c.opts.Name, ErrNotRunning)
+		return nil, fmt.Errorf("container %s: %w", c.opts().Name, ErrNotRunning)
 	}
 	pids, err := containerPIDs(st)
 	if err != nil {

@@ -33,7 +33,11 @@ const removeTime = 10 * time.Second
 // Remove removes the container and all that belongs to it. The error wraps
 // ErrRunning if it runs and ErrNoContainer if somebody removed it first.
 func (c *Container) Remove(ctx context.Context, o RemoveOptions) error {
-	lock, err := c.lock()
+	var err error
+	lock := c.held.Swap(nil)
+	if lock == nil {
+		lock, err = c.lock()
+	}
 	if errors.Is(err, errLocked) {
 		lock, err = c.lockToRemove(ctx, o)
 	}
@@ -50,7 +54,7 @@ func (c *Container) Remove(ctx context.Context, o RemoveOptions) error {
 // lockToRemove takes the lock of a container that somebody has: its monitor, which
 // is ended if that is wanted, or a command, which will be done with it soon.
 func (c *Container) lockToRemove(ctx context.Context, o RemoveOptions) (*os.File, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, removeTime, fmt.Errorf("remove container %s: another command is at work on it: try again later", c.opts.Name))
+	ctx, cancel := context.WithTimeoutCause(ctx, removeTime, fmt.Errorf("remove container %s: another command is at work on it: try again later", c.opts().Name))
 	defer cancel()
 	for {
 		st, err := c.readState()
@@ -59,7 +63,7 @@ func (c *Container) lockToRemove(ctx context.Context, o RemoveOptions) (*os.File
 		}
 		if st.Alive() {
 			if !o.Force {
-				return nil, fmt.Errorf("cannot remove container %s: %w: stop it first, or use -f", c.opts.Name, ErrRunning)
+				return nil, fmt.Errorf("cannot remove container %s: %w: stop it first, or use -f", c.opts().Name, ErrRunning)
 			}
 			if err := c.end(ctx, st); err != nil {
 				return nil, err
@@ -125,19 +129,19 @@ func (c *Container) erase(o RemoveOptions) error {
 		return c.fail("remove", err)
 	}
 	c.event("destroy", nil)
-	if o.Volumes || c.opts.AutoRemove {
+	if o.Volumes || c.opts().AutoRemove {
 		if err := c.removeVolumes(); err != nil {
 			return c.fail("remove", err)
 		}
 	}
-	if err := c.cs.release(c.opts.Name, c.id); err != nil {
+	if err := c.cs.release(c.opts().Name, c.id); err != nil {
 		return c.fail("remove", err)
 	}
 	return c.fail("remove", c.removeDir())
 }
 
 func (c *Container) removeLayer() error {
-	if c.opts.ID != "" && !c.kept() {
+	if c.opts().ID != "" && !c.kept() {
 		return nil
 	}
 	return c.cs.store.RemoveContainerLayer(c.id)

@@ -49,6 +49,9 @@ type session struct {
 	process  *spawn.Process // the monitor, if we started it
 	messages chan *wire.Message
 	lost     error // why messages was closed
+	// edits keeps others from changing the container's options until it has been
+	// started; nil does not.
+	edits *os.File
 	// uplink is used by this process until the monitor does; nil if there is
 	// none to start.
 	uplink io.Closer
@@ -152,6 +155,7 @@ func (s *session) warned(m *wire.Message) {
 
 // close leaves the process to itself, or, in the foreground, ends it.
 func (s *session) close() {
+	s.edits.Close() // of nil it does nothing
 	if s.uplink != nil {
 		s.uplink.Close()
 	}
@@ -211,6 +215,7 @@ func (s *session) started(ctx context.Context) error {
 			switch m.Kind {
 			case wire.KindStarted:
 				m.Close()
+				s.edits.Close()
 				return nil
 			case wire.KindEnded:
 				_, err := s.ended(m)
@@ -286,6 +291,7 @@ func (s *session) handle(m *wire.Message) {
 			m.Files = nil
 		}
 	case wire.KindStarted:
+		s.edits.Close()
 		var e wire.Event
 		if m.Decode(&e) == nil && s.streams.OnStart != nil {
 			s.streams.OnStart(e.PID)

@@ -69,16 +69,27 @@ func (c *Container) begin(ctx context.Context, streams *Streams) (*session, erro
 		return nil, err
 	}
 	defer lock.Close()
+	var edits *os.File
+	if !c.opts().Foreground {
+		if edits, err = lockDir(c.dir); err != nil {
+			return nil, &StartError{Code: 125, Err: c.fail("start", err)}
+		}
+	}
 	s, err := c.launch(lock, streams)
 	if err != nil {
+		edits.Close() // of nil it does nothing
 		return nil, &StartError{Code: 125, Err: err}
 	}
+	s.edits = edits
 	return s, nil
 }
 
 // lockToStart takes the lock of a container that does not run.
 func (c *Container) lockToStart(ctx context.Context) (*os.File, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, lockTime, fmt.Errorf("start container %s: another command is at work on it: try again later", c.opts.Name))
+	if lock := c.held.Swap(nil); lock != nil {
+		return lock, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, lockTime, fmt.Errorf("start container %s: another command is at work on it: try again later", c.opts().Name))
 	defer cancel()
 	for {
 		lock, err := c.lock()
@@ -97,7 +108,7 @@ func (c *Container) lockToStart(ctx context.Context) (*os.File, error) {
 			return nil, err
 		}
 		if st.Alive() {
-			return nil, fmt.Errorf("start container %s: %w", c.opts.Name, ErrRunning)
+			return nil, fmt.Errorf("start container %s: %w", c.opts().Name, ErrRunning)
 		}
 		select {
 		case <-ctx.Done():
@@ -110,7 +121,7 @@ func (c *Container) lockToStart(ctx context.Context) (*os.File, error) {
 // launch starts the monitor's process and sends it the request.
 func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err error) {
 	present := c
-	if !c.opts.Foreground { // another command may have changed its options
+	if !c.opts().Foreground { // another command may have changed its options
 		if present, err = c.cs.open(c.id); err != nil {
 			return nil, err
 		}
@@ -131,7 +142,7 @@ func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err err
 	defer listener.Close()
 	req.Dir, req.Lock, req.Listener = len(files), len(files)+1, len(files)+2
 	files = append(files, dir, lock, listener)
-	s := &session{name: c.opts.Name, terminal: c.opts.Config.Terminal, streams: streams, warn: c.cs.Warn}
+	s := &session{name: c.opts().Name, terminal: c.opts().Config.Terminal, streams: streams, warn: c.cs.Warn}
 	if s.uplink, err = holdUplink(req.Network); err != nil {
 		return nil, err
 	}
@@ -140,7 +151,7 @@ func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err err
 			return nil, err
 		}
 	}
-	if !c.opts.Foreground {
+	if !c.opts().Foreground {
 		spawn.Keep()
 	}
 	process, err := spawn.Start(spawn.DefaultDir())
@@ -149,7 +160,7 @@ func (c *Container) launch(lock *os.File, streams *Streams) (_ *session, err err
 		return nil, err
 	}
 	s.open(process.Conn, process)
-	if !c.opts.Foreground {
+	if !c.opts().Foreground {
 		if err := layers.KeepUserNamespace(process.Cmd.Process.Pid); err != nil {
 			s.close()
 			return nil, err
@@ -190,7 +201,7 @@ func (c *Container) listen() (*os.File, error) {
 
 // request says everything that the monitor has to know.
 func (c *Container) request() (*life.Request, []*os.File, error) {
-	o := &c.opts
+	o := c.opts()
 	conf := o.Config
 	t := Task{ID: c.id, Config: &conf}
 	var err error
@@ -291,7 +302,7 @@ func (c *Container) other(mode string) (*Container, State, error) {
 		return nil, st, err
 	}
 	if !st.Running() {
-		return nil, st, fmt.Errorf("cannot join the namespaces of container %s: %w: start it first", other.opts.Name, ErrNotRunning)
+		return nil, st, fmt.Errorf("cannot join the namespaces of container %s: %w: start it first", other.opts().Name, ErrNotRunning)
 	}
 	return other, st, nil
 }

@@ -57,7 +57,7 @@ const abandonedAfter = 10 * time.Second
 
 // abandoned reports whether c ended and nobody has removed it, though it was to be.
 func (c *Container) abandoned(st *State) bool {
-	return c.opts.AutoRemove && st.Status == StatusExited && time.Since(st.Finished) > abandonedAfter
+	return c.opts().AutoRemove && st.Status == StatusExited && time.Since(st.Finished) > abandonedAfter
 }
 
 // readState returns what state.json says.
@@ -87,7 +87,7 @@ func (c *Container) fail(doing string, err error) error {
 			return fmt.Errorf("%w: %s", ErrNoContainer, c.id)
 		}
 	}
-	return fmt.Errorf("%s of container %s: %w", doing, c.opts.Name, err)
+	return fmt.Errorf("%s of container %s: %w", doing, c.opts().Name, err)
 }
 
 func readJSON(path string, v any) error {
@@ -218,13 +218,13 @@ func (c *Container) settle() (State, error) {
 	}
 	defer lock.Close()
 	st, err := c.settleLocked()
-	if err != nil || !c.opts.AutoRemove || st.Status != StatusExited {
+	if err != nil || !c.opts().AutoRemove || st.Status != StatusExited {
 		return st, err
 	}
 	if err := c.erase(RemoveOptions{Volumes: true}); err != nil {
 		return st, err
 	}
-	return st, fmt.Errorf("%w: %s", ErrNoContainer, c.opts.Name)
+	return st, fmt.Errorf("%w: %s", ErrNoContainer, c.opts().Name)
 }
 
 // settleLocked is settle for who holds the lock.

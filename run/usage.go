@@ -36,7 +36,7 @@ func (c *Container) Usage() (Usage, error) {
 		return Usage{}, err
 	}
 	if !st.Running() || st.PID == 0 {
-		return Usage{}, fmt.Errorf("container %s: %w", c.opts.Name, ErrNotRunning)
+		return Usage{}, fmt.Errorf("container %s: %w", c.opts().Name, ErrNotRunning)
 	}
 	u := Usage{At: time.Now(), MemoryLimit: TotalMemory()}
 	g := cgroupFiles(st.Cgroups)

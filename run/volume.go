@@ -345,7 +345,7 @@ func (cs *Containers) VolumeUsers() (map[string][]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, m := range c.opts.Mounts {
+		for _, m := range c.opts().Mounts {
 			if m.Type == "volume" && m.Name != "" {
 				users[m.Name] = append(users[m.Name], id)
 			}

@@ -18,17 +18,17 @@ import (
 
 // prepareMounts makes what the container's mounts need when it is created:
 // volumes, filled with what the image has at their place, and missing
-// directories. It completes c.opts.Mounts.
+// directories. It completes c.opts().Mounts.
 func (c *Container) prepareMounts(ctx context.Context) error {
 	view, err := c.View()
 	if err != nil {
 		return err
 	}
 	defer view.Close()
-	c.opts.Mounts = slices.Clone(c.opts.Mounts)
-	for i := range c.opts.Mounts {
-		if err := c.prepareMount(ctx, view, &c.opts.Mounts[i]); err != nil {
-			return fmt.Errorf("mount %s: %w", c.opts.Mounts[i].Destination, err)
+	c.opts().Mounts = slices.Clone(c.opts().Mounts)
+	for i := range c.opts().Mounts {
+		if err := c.prepareMount(ctx, view, &c.opts().Mounts[i]); err != nil {
+			return fmt.Errorf("mount %s: %w", c.opts().Mounts[i].Destination, err)
 		}
 	}
 	return nil
@@ -59,7 +59,7 @@ func (c *Container) prepareMount(ctx context.Context, view *layers.View, m *Cont
 		m.ImageID = img.ID
 	}
 	if m.Chown {
-		user, _, err := lookupUser(view, c.opts.Config.User, nil)
+		user, _, err := lookupUser(view, c.opts().Config.User, nil)
 		if err != nil {
 			return err
 		}
@@ -111,7 +111,7 @@ func ChownTree(ctx context.Context, dir string, uid, gid int) error {
 // another container has too.
 func (c *Container) removeVolumes() error {
 	var errs []error
-	for _, m := range c.opts.Mounts {
+	for _, m := range c.opts().Mounts {
 		if m.Type != "volume" || !m.Anonymous {
 			continue
 		}
@@ -126,7 +126,7 @@ func (c *Container) removeVolumes() error {
 // mounts are what is mounted in the container beside the default mounts: those of
 // the specification, and trees of their own.
 func (c *Container) mounts() (mounts []specs.Mount, trees []Tree, err error) {
-	for i, m := range c.opts.Mounts {
+	for i, m := range c.opts().Mounts {
 		over := filepath.Join(c.dir, "over", strconv.Itoa(i))
 		var tree *Tree
 		var mount specs.Mount

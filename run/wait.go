@@ -48,7 +48,7 @@ func (c *Container) Watch(ctx context.Context, f func(State) bool) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	if err := conn.Send(life.KindWatch, nil); err != nil {
-		return fmt.Errorf("monitor of container %s: %w", c.opts.Name, err)
+		return fmt.Errorf("monitor of container %s: %w", c.opts().Name, err)
 	}
 	last := State{Status: StatusRunning}
 	for {

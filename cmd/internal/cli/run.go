@@ -196,6 +196,9 @@ type freshContainer struct {
 }
 
 func (c *freshContainer) close() error {
+	if c.Container != nil {
+		c.Release()
+	}
 	if c.snapshot == nil {
 		return nil
 	}
@@ -258,7 +261,7 @@ func (e *Env) create(ctx context.Context, f *runFlags, name string, command []st
 		rootfs := c.snapshot.Rootfs()
 		options.Snapshot = &rootfs
 	}
-	if c.Container, err = cs.Create(ctx, options); err == nil && f.cidFile != "" {
+	if c.Container, err = cs.CreateToStart(ctx, options); err == nil && f.cidFile != "" {
 		err = writeCIDFile(f.cidFile, c.ID())
 	}
 	if err != nil {
