@@ -32,7 +32,7 @@ func TestOutput(t *testing.T) {
 	}{
 		{"exit code", sh("exit 7"), "", 7},
 		{"killed by a signal", sh("kill -9 $$; sleep 5"), "", 137}, // only where init is not process 1
-		{"id of root", sh("id"), "uid=0(root) gid=0(root) groups=0(root),0(root),2001(more)\n", 0},
+		{"id of root", sh("id"), "uid=0(root) gid=0(root) groups=0(root),2001(more)\n", 0},
 		{"id of a user by name", Config{User: "app", Args: []string{"id"}}, "uid=1000(app) gid=1000(app) groups=1000(app),2000(extra),2001(more)\n", 0},
 		{"user and group", Config{User: "app:extra", Args: []string{"id"}}, "uid=1000(app) gid=2000(extra) groups=2000(extra)\n", 0},
 		{"numbers", Config{User: "12:34", GroupAdd: []string{"more"}, Args: []string{"id"}}, "uid=12 gid=34 groups=34,2001(more)\n", 0},
