@@ -55,9 +55,9 @@ type Containers struct {
 
 // Container is one container. It may be used concurrently.
 type Container struct {
-	cs   *Containers
-	id   string
-	dir  string
+	cs  *Containers
+	id  string
+	dir string
 	// present are the options as this process knows them. Who changes them
 	// replaces them.
 	present atomic.Pointer[ContainerOptions]
