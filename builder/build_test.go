@@ -524,7 +524,7 @@ RUN --mount=type=bind,rw,source=src,target=/ctx touch /ctx/in /ctx/new && cat /c
 RUN --mount=type=bind,from=one,source=/via,target=/one cat /one/made > /made
 RUN --mount=type=bind,from=one,source=/out/made,target=/etc/one cat /etc/one > /made2
 RUN --mount=type=cache,target=/cache,mode=0700,uid=33 echo cached > /cache/f; stat -c '%a %u' /cache > /cachestat
-RUN --mount=type=cache,target=/cache cat /cache/f > /cached
+RUN --mount=type=cache,target=/cache,mode=0700,uid=33 cat /cache/f > /cached
 RUN --mount=type=cache,id=seeded,from=one,source=/out,target=/cache cat /cache/made > /seeded
 RUN --mount=type=tmpfs,target=/t touch /t/x
 RUN --mount=type=secret,id=pw,uid=33 stat -c '%a %u' /run/secrets/pw > /secretstat; cat /run/secrets/pw | wc -c > /secretsize

@@ -28,6 +28,11 @@ type runWork struct {
 	op *dockerfile.Run
 	// another RUN follows in the stage
 	another bool
+	// seeds digest what fills new caches, by number of the mount; inputs
+	// finds them.
+	seeds map[int]digest.Digest
+	// fresh lets caches begin empty, as --no-cache does with BuildKit.
+	fresh bool
 }
 
 func (w *runWork) lazy() bool { return false }
@@ -95,7 +100,7 @@ func (bd *build) execute(ctx context.Context, v *vertex, t run.Task) error {
 // mounts prepares what the step's --mount flags ask for, also when it returns an
 // error; the caller closes it.
 func (w *runWork) mounts(ctx context.Context, v *vertex, view *layers.View) (*mounts, error) {
-	m := &mounts{bd: w.bd, view: view, files: map[string]run.File{}}
+	m := &mounts{bd: w.bd, view: view, files: map[string]run.File{}, fresh: w.fresh}
 	if err := w.chown(ctx, view); err != nil {
 		return m, err
 	}
@@ -107,8 +112,8 @@ func (w *runWork) mounts(ctx context.Context, v *vertex, view *layers.View) (*mo
 		m.release = append(m.release, sn.Remove)
 		m.trees = append(m.trees, run.Tree{Target: over.Target, Rootfs: sn.Rootfs(), Path: ".", Dir: true})
 	}
-	for _, spec := range w.op.Mounts {
-		if err := m.add(ctx, spec); err != nil {
+	for i, spec := range w.op.Mounts {
+		if err := m.add(ctx, spec, w.seeds[i]); err != nil {
 			return m, err
 		}
 	}

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +33,11 @@ func TestHostileMounts(t *testing.T) {
 		{"up from a stage", "RUN --mount=from=evil,source=/up/up,target=/m test -d /m/real", ""},
 		{"file through a link of a stage", "RUN --mount=from=evil,source=/etc2" + host + ",target=/m cat /m", "not found"},
 		{"cache named like a path", "RUN --mount=type=cache,id=../../../../../" + t.Name() + ",target=/m touch /m/x && ls /m", ""},
-		{"part of a cache", "RUN --mount=type=cache,id=parts,source=link,target=/m true", "cannot mount link of a cache"},
+		{"part of a cache that is a link", "RUN --mount=type=cache,id=parts,target=/c ln -s / /c/root; ln -s ../../../../../.. /c/up; ln -s " + host + " /c/host; mkdir -p /c/etc/mine; true\n" +
+			"RUN --mount=type=cache,id=parts,source=root,target=/m test -d /m/etc/mine\n" +
+			"RUN --mount=type=cache,id=parts,source=up/etc,target=/m test -d /m/mine\n" +
+			"RUN --mount=type=cache,id=parts,source=../../etc,target=/m test -d /m/mine", ""},
+		{"part of a cache that is a file of the host", "RUN --mount=type=cache,id=parts,source=host,target=/m cat /m", "no such file"},
 		{"target through a link", "RUN mkdir /in && ln -s /in /l && ln -s ../../../../.. /o\nRUN --mount=source=file,target=/l/f cat /in/f && ls /in/f\nRUN --mount=source=file,target=/o/f cat /f", ""},
 		{"secret through a link", "RUN ln -s / /l\nRUN --mount=type=secret,id=s,target=/l/in/s cat /in/s", ""},
 	} {
@@ -48,6 +53,61 @@ func TestHostileMounts(t *testing.T) {
 	}
 	if left, _ := filepath.Glob("/" + t.Name() + "*"); len(left) > 0 {
 		t.Errorf("a cache was made at %v", left)
+	}
+}
+
+// TestCachePartRace mounts a part of a shared cache while another stage makes it
+// a link to where the host has a directory, and back.
+func TestCachePartRace(t *testing.T) {
+	bn := newBench(t)
+	host := t.TempDir()
+	if err := os.WriteFile(filepath.Join(host, "secret"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(host, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	// The link is always there and always leads somewhere in the cache.
+	var text strings.Builder
+	text.WriteString("FROM localhost/base AS one\n" +
+		"RUN --mount=type=cache,id=part,target=/c mkdir -p /c/real /c" + host + " && ln -s real /c/d\n" +
+		"FROM one AS two\n" +
+		"RUN --mount=type=cache,id=part,target=/c for i in $(seq 300); do ln -s " + host + " /c/n; mv -T /c/n /c/d; ln -s real /c/n; mv -T /c/n /c/d; done\n")
+	copies := ""
+	for i := range 10 {
+		name := fmt.Sprint("p", i)
+		fmt.Fprintf(&text, "FROM one AS %s\nRUN --mount=type=cache,id=part,source=d,target=/m touch /m/%[1]s && ls /m > /seen\n", name)
+		copies += "COPY --from=" + name + " /seen /" + name + "\n"
+	}
+	bn.mustBuild(text.String() + "FROM scratch\nCOPY --from=two /etc/passwd /\n" + copies)
+	left, err := os.ReadDir(host)
+	if err != nil || len(left) != 1 {
+		t.Errorf("the host's directory has %v, %v", left, err)
+	}
+}
+
+// TestNoCacheBeginsCachesAnew: as with BuildKit, once for each build.
+func TestNoCacheBeginsCachesAnew(t *testing.T) {
+	bn := newBench(t)
+	const step = "RUN --mount=type=cache,id=anew,target=/c echo x >> /c/x; cat /c/x > /seen\n"
+	fresh := func(o *Options) { o.NoCache = true }
+	for i, c := range []struct {
+		text   string
+		change []func(*Options)
+		want   string
+	}{
+		{step, nil, "x\nx\n"},
+		{"ENV A=1\n" + step, nil, "x\nx\nx\nx\n"},
+		{step, []func(*Options){fresh}, "x\nx\n"},
+		{"ENV A=2\n" + step, nil, "x\nx\nx\nx\n"},
+	} {
+		r := bn.mustBuild("FROM localhost/base\n"+c.text+strings.ReplaceAll(step, "/seen", "/seen2"), c.change...)
+		if got := bn.read(r, "seen2"); got != c.want {
+			t.Errorf("build %d: the cache has %q, want %q", i, got, c.want)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(bn.b.Store.Root(), "cooper", "mounts", "*", ".new-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

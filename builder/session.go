@@ -29,6 +29,7 @@ type session struct {
 	flights   flights
 	elsewhere *elsewhere
 	jobs      jobs
+	renewed   renewed
 	runs      bool // some step runs a process
 	index     bool // the result is an index
 	builds    []*build

@@ -19,7 +19,7 @@ import (
 func (s *stage) work(v *vertex, st *dockerfile.Step) (work, error) {
 	switch op := st.Op.(type) {
 	case *dockerfile.Run:
-		return &runWork{bd: s.build, op: op, another: s.runsAfter(st)}, nil
+		return &runWork{bd: s.build, op: op, another: s.runsAfter(st), fresh: s.noCache()}, nil
 	case *dockerfile.Copy:
 		return &copyWork{bd: s.build, op: op, v: v}, nil
 	case *dockerfile.Workdir:

@@ -66,8 +66,12 @@ func (d *dispatcher) fileMount(m *Mount, in *instructions.Mount, from source) er
 			m.Sharing = string(instructions.MountSharingShared)
 		}
 		setOwner(m, in, 0o755)
-		if in.From == "" {
-			return wholeCache(in) // starts empty
+		m.Owner = cacheOwner(in)
+		if in.From == "" { // starts empty
+			if part := path.Join("/", in.Source); part != "/" {
+				m.Source = part
+			}
+			return nil
 		}
 	}
 	m.Source = path.Join("/", in.Source)
@@ -76,13 +80,14 @@ func (d *dispatcher) fileMount(m *Mount, in *instructions.Mount, from source) er
 	return nil
 }
 
-// wholeCache refuses to mount a part of a cache: another step that has all of it
-// could put a symbolic link there meanwhile.
-func wholeCache(in *instructions.Mount) error {
-	if path.Join("/", in.Source) == "/" {
-		return nil
+// cacheOwner is Mount.Owner.
+func cacheOwner(in *instructions.Mount) string {
+	if path.Join("/", in.Source) != "/" || in.Mode == nil && in.UID == nil && in.GID == nil {
+		return ""
 	}
-	return fmt.Errorf("cannot mount %s of a cache, only all of it: leave out source, or say with from what the cache is filled with", in.Source)
+	var m Mount
+	setOwner(&m, in, 0o755)
+	return fmt.Sprintf("%o %d:%d", m.Mode, m.UID, m.GID)
 }
 
 func (d *dispatcher) secretMount(m *Mount, in *instructions.Mount) error {

@@ -66,7 +66,8 @@ type Mount struct {
 	// From is where a bind mount, or the initial content of a cache mount,
 	// comes from. It is nil for the other types and for an empty cache.
 	From *Source `json:"-"`
-	// Source is the absolute path inside From; "/" is its root.
+	// Source is the absolute path inside From; "/" is its root. Without From it
+	// is the part of a cache that is mounted, "" for all of it.
 	Source string `json:",omitempty"`
 	// Target is the absolute path in the stage. It is "" for a secret that is
 	// given by Env alone.
@@ -79,6 +80,10 @@ type Mount struct {
 	Required bool    `json:",omitempty"` // secret, ssh: fail when there is none
 	Size     int64   `json:",omitempty"` // tmpfs: limit in bytes, 0 = none
 	Env      *string `json:",omitempty"` // secret: variable that gets the value
+	// Owner is what a cache mount without a source says about mode, uid and
+	// gid, "" if nothing. As with BuildKit, caches of the same ID that differ
+	// in it are different ones, and one that has it begins empty.
+	Owner string `json:",omitempty"`
 	// Mode, UID and GID are those of the cache directory when it is created
 	// (default 0755, 0, 0), the secret file (0400) or the socket (0600).
 	Mode uint32 `json:",omitempty"`

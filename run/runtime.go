@@ -159,6 +159,11 @@ type Tree struct {
 	Path     string
 	Dir      bool
 	ReadOnly bool
+	// Live says that others may change the tree meanwhile. It must be a plain
+	// directory (Rootfs.Dir); links that they put in the way of Path lead to
+	// places inside of it. Mount points for other mounts below Target are left
+	// to the container.
+	Live bool
 }
 
 // Status says how a container ended.

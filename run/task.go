@@ -194,7 +194,10 @@ func newRequest(t *Task, parent string) (*wire.Run, []*os.File, error) {
 	var files []*os.File
 	req.Rootfs, files = newRootfs(t.Rootfs, files)
 	for _, tree := range t.Trees {
-		w := wire.Tree{Path: tree.Path, Target: tree.Target, ReadOnly: tree.ReadOnly, Stubs: nestedStubs(tree, points)}
+		w := wire.Tree{Path: tree.Path, Target: tree.Target, ReadOnly: tree.ReadOnly, Live: tree.Live}
+		if !tree.Live {
+			w.Stubs = nestedStubs(tree, points)
+		}
 		w.Rootfs, files = newRootfs(tree.Rootfs, files)
 		req.Trees = append(req.Trees, w)
 	}

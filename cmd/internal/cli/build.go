@@ -103,7 +103,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "Set an ARG: `NAME[=VALUE]`, the value by default from the environment (repeatable)")
 	fs.StringArrayVar(&f.buildContexts, "build-context", nil, "Add a context or replace an image: `NAME=VALUE`, a directory, docker-image://IMAGE, oci-layout://DIR, URL, target:STAGE (repeatable)")
 	fs.StringArrayVar(&f.labels, "label", nil, "Add a label to the image: `NAME=VALUE` (repeatable)")
-	fs.BoolVar(&f.noCache, "no-cache", false, "Run every step, whatever the cache holds")
+	fs.BoolVar(&f.noCache, "no-cache", false, "Run every step, whatever the cache holds; caches that they mount begin empty")
 	pullFlag(fs, &f.pull, "Fetch base images: missing, always, never or newer (default missing, without a `POLICY` always)")
 	f.platformFlags.declare(fs)
 	fs.StringVar(&f.network, "network", "", "Network of RUN steps: `MODE` host or none (default host)")

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"cooper/run/internal/wire"
 )
@@ -23,15 +24,61 @@ func (b *bundle) addTrees(trees []wire.Tree, files []*os.File) error {
 			return err
 		}
 		b.undo = append(b.undo, m.unmount)
-		if err := m.mount(); err != nil {
+		source, err := m.mountTree(t)
+		if err != nil {
 			return fmt.Errorf("mount for %s: %w", t.Target, err)
 		}
-		bind := bindFile(filepath.Join(m.path, t.Path), t.Target)
+		bind := bindFile(source, t.Target)
 		if t.ReadOnly {
 			bind.Options = append(bind.Options, "ro")
 		}
 		b.spec.Mounts = append(b.spec.Mounts, bind)
 	}
+	return nil
+}
+
+// mountTree mounts r and says where what t asks for is.
+func (r *rootfs) mountTree(t *wire.Tree) (string, error) {
+	if t.Live {
+		return filepath.Join(r.dir, "part"), r.bindPart(t.Path)
+	}
+	err := r.mount()
+	return filepath.Join(r.path, t.Path), err
+}
+
+// bindPart binds what is at name in the plain directory of the request. Links
+// are followed inside of it, whatever others do to it at this moment: what is
+// opened is what is bound.
+func (r *rootfs) bindPart(name string) error {
+	root, err := openDir(r.req.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	fd, err := unix.Openat2(int(root.Fd()), name, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	r.path = filepath.Join(r.dir, "part")
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		err = os.Mkdir(r.path, 0o711)
+	} else {
+		err = os.WriteFile(r.path, nil, 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	if err := unix.Mount("/proc/self/fd/"+strconv.Itoa(fd), r.path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", name, err)
+	}
+	r.mounted = true
 	return nil
 }
 

@@ -101,6 +101,8 @@ type Tree struct {
 	Path     string
 	Target   string
 	ReadOnly bool
+	// Live resolves Path in the directory Rootfs.Dir when it is mounted.
+	Live bool `json:",omitempty"`
 	// Stubs are mount points for other mounts below Target, relative to the
 	// tree's root.
 	Stubs []Stub
