@@ -27,7 +27,7 @@ func (m *machine) Namespace() *os.File { return nil }
 func (m *machine) HostGateway(gateway netip.Addr) netip.Addr { return gateway }
 
 // Publish reserves the ports and adds them to the nft table.
-func (m *machine) Publish(ctx context.Context, ports []Port, to target) (_ []Port, err error) {
+func (m *machine) Publish(ctx context.Context, ports []Port, to target, _ func(netip.Addr) bool) (_ []Port, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.to = to

@@ -14,8 +14,9 @@ type outside interface {
 	Namespace() *os.File
 	// Publish leads ports of the machine to a container, and returns them
 	// with the host ports chosen. The error about a port that is taken wraps
-	// ErrPortInUse; nothing is published then.
-	Publish(ctx context.Context, ports []Port, to target) ([]Port, error)
+	// ErrPortInUse; nothing is published then. near reports whether the container
+	// does not reach an address by its gateway; it may be called at any time.
+	Publish(ctx context.Context, ports []Port, to target, near func(netip.Addr) bool) ([]Port, error)
 	// HostGateway is the machine's address for a container whose network has
 	// that gateway.
 	HostGateway(gateway netip.Addr) netip.Addr

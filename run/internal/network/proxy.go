@@ -17,7 +17,8 @@ import (
 
 // proxy is a published port: it listens on the machine and carries what comes to a
 // container. Its sockets towards the container are made in the namespace of the
-// bridges, so that the container sees its gateway as the other end.
+// bridges. The container sees the client as the other end where that can be, see
+// client.go, or else its gateway.
 type proxy struct {
 	inner  *sockets
 	target netip.AddrPort
@@ -137,12 +138,32 @@ func (x *proxy) release(c io.Closer) {
 }
 
 // dial connects a socket of the given kind (unix.SOCK_STREAM or SOCK_DGRAM) to the
-// container.
-func (x *proxy) dial(kind int) (*os.File, error) {
+// container, in the client's name if that can be.
+func (x *proxy) dial(kind int, client netip.AddrPort) (*os.File, error) {
+	address := client.Addr().Unmap()
+	if x.inner.canSpeakFor(address, x.target.Addr()) {
+		for _, port := range []uint16{client.Port(), 0} { // another one if that is taken
+			f, err := x.connect(kind, netip.AddrPortFrom(address, port))
+			if !errors.Is(err, unix.EADDRINUSE) && !errors.Is(err, unix.EADDRNOTAVAIL) {
+				return f, err
+			}
+		}
+	}
+	return x.connect(kind, netip.AddrPort{})
+}
+
+// connect connects a socket that has the address from, if that is one.
+func (x *proxy) connect(kind int, from netip.AddrPort) (*os.File, error) {
 	domain, address := socketAddress(x.target)
 	fd, err := x.inner.open(domain, kind)
 	if err != nil {
 		return nil, err
+	}
+	if from.IsValid() {
+		if err := speakFor(fd, kind, from); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
 	}
 	if kind == unix.SOCK_STREAM {
 		// Like the other end, which package net has made: no delay.

@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"runtime"
 
@@ -17,6 +18,9 @@ type sockets struct {
 	requests chan socketRequest
 	closed   chan struct{}
 	done     chan struct{}
+	// near, if it is set, says for which clients sockets don't have their
+	// addresses: see forClients.
+	near func(netip.Addr) bool
 }
 
 type socketRequest struct {

@@ -35,7 +35,7 @@ func (x *proxy) serveTCP(l *net.TCPListener) {
 
 // carry connects a client with the container until both have said all.
 func (x *proxy) carry(client *net.TCPConn) {
-	container, err := x.dial(unix.SOCK_STREAM)
+	container, err := x.dial(unix.SOCK_STREAM, client.RemoteAddr().(*net.TCPAddr).AddrPort())
 	if err != nil {
 		client.SetLinger(0) // nobody there: a reset says so
 		return

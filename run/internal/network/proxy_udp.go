@@ -70,7 +70,7 @@ func (x *proxy) serveUDP(l *net.UDPConn) {
 			if full {
 				continue
 			}
-			container, err := x.dial(unix.SOCK_DGRAM)
+			container, err := x.dial(unix.SOCK_DGRAM, from)
 			if err != nil {
 				continue
 			}

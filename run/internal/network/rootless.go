@@ -41,7 +41,7 @@ func (o *rootless) Namespace() *os.File { return o.hold.Namespace }
 func (o *rootless) HostGateway(netip.Addr) netip.Addr { return uplink.Gateway }
 
 // Publish listens on the ports.
-func (o *rootless) Publish(ctx context.Context, ports []Port, to target) (_ []Port, err error) {
+func (o *rootless) Publish(ctx context.Context, ports []Port, to target, near func(netip.Addr) bool) (_ []Port, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	defer func() {
@@ -53,6 +53,7 @@ func (o *rootless) Publish(ctx context.Context, ports []Port, to target) (_ []Po
 		if o.sockets, err = newSockets(o.hold.Namespace); err != nil {
 			return nil, err
 		}
+		o.sockets.forClients(o.hold.Namespace, near)
 	}
 	var chosen []Port
 	for _, p := range ports {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -171,13 +172,25 @@ func (s *Sandbox) publish(ctx context.Context) error {
 	if len(s.request.Ports) == 0 || s.out == nil {
 		return nil
 	}
-	ports, err := s.out.Publish(ctx, s.request.Ports, s.lease.target())
+	ports, err := s.out.Publish(ctx, s.request.Ports, s.lease.target(), s.near)
 	if err != nil {
 		return err
 	}
 	l := *s.leased()
 	s.published, l.Ports = l.target(), ports
 	return s.keep(&l)
+}
+
+// near reports whether the container does not send packets for a to its gateway.
+func (s *Sandbox) near(a netip.Addr) bool {
+	outward := false
+	for _, p := range s.leased().Places {
+		if p.Network.Subnet.Contains(a) || p.Network.Subnet6.Contains(a) {
+			return true
+		}
+		outward = outward || !p.Network.Internal
+	}
+	return !outward
 }
 
 // Path is the namespace's path for other processes, as long as this one lives and
