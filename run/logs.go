@@ -27,6 +27,9 @@ type LogOptions struct {
 	Follow bool
 	// Pause is called before Logs waits; an error ends it. It may be nil.
 	Pause func() error
+	// Lost is called at the end if records were gone before this process, stopped
+	// while it followed the log, could open them. It may be nil.
+	Lost func()
 }
 
 // LogPath returns the file that the container's output goes to at present. The
@@ -42,8 +45,8 @@ func (c *Container) LogPath() (string, error) {
 }
 
 // Logs calls each with the records of the container's log, the oldest first, until
-// that returns an error, which it returns. Rotation loses nothing as long as the
-// monitor rotates less often than files are kept for between two looks.
+// that returns an error, which it returns. Rotation loses nothing of a log
+// that is followed, however long each takes: what is yet to be read is held open.
 func (c *Container) Logs(ctx context.Context, o LogOptions, each func(LogLine) error) error {
 	if _, err := c.LogPath(); err != nil {
 		return err
@@ -52,6 +55,9 @@ func (c *Container) Logs(ctx context.Context, o LogOptions, each func(LogLine) e
 	r.recordReader = newRecordReader(c.dir, life.LogFile, r.line)
 	defer r.close()
 	err := r.run(ctx)
+	if r.lost && o.Lost != nil {
+		o.Lost()
+	}
 	if errors.Is(err, errRecordsEnd) {
 		return nil
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cooper/run/internal/life"
 )
 
 // logged is a container with these log files, "log" first; the monitor, if any, is
@@ -196,6 +198,51 @@ func TestLogsFollow(t *testing.T) {
 				t.Errorf("followed %d lines, want %d", bytes.Count(got.Bytes(), []byte("\n")), lines)
 			}
 		})
+	}
+}
+
+// TestLogsFollowSlowly follows a log that is rotated often while nobody reads what
+// is followed.
+func TestLogsFollowSlowly(t *testing.T) {
+	const rotations = 50
+	c := logged(t, "", k8s("first"))
+	monitor := attend(t, c)
+	var got []string
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	following := make(chan error, 1)
+	go func() {
+		following <- c.Logs(t.Context(), LogOptions{Tail: -1, Follow: true}, func(l LogLine) error {
+			if len(got) == 0 {
+				close(begun)
+				<-goOn
+			}
+			got = append(got, string(l.Text))
+			return nil
+		})
+	}()
+	<-begun
+	want := []string{"first\n"}
+	dir, err := os.Open(c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	for i := range rotations {
+		for life.Followed(dir, filepath.Base(logFile(c, 1))) {
+			time.Sleep(time.Millisecond)
+		}
+		rotateLog(t, c, 2)
+		writeLog(t, c, 0, k8s(fmt.Sprint(i)))
+		want = append(want, fmt.Sprintln(i))
+	}
+	close(goOn)
+	monitor.Process.Kill()
+	monitor.Wait()
+	if err := <-following; err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("followed %q, want %q", got, want)
 	}
 }
 

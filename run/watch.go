@@ -44,9 +44,12 @@ func newWatch(ctx context.Context, dir, name string) (_ *watch, err error) {
 		return nil, fmt.Errorf("follow: %w", os.NewSyscallError("pipe2", err))
 	}
 	w.wake = pipe
-	w.stop = context.AfterFunc(ctx, func() { unix.Write(pipe[1], []byte{0}) })
+	w.stop = context.AfterFunc(ctx, w.interrupt)
 	return w, nil
 }
+
+// interrupt ends a wait, and those to come.
+func (w *watch) interrupt() { unix.Write(w.wake[1], []byte{0}) }
 
 func (w *watch) close() {
 	w.stop()

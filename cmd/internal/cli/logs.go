@@ -31,7 +31,7 @@ func newLogs(e *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:                   "logs [OPTIONS] CONTAINER",
 		Short:                 "Show what a container wrote",
-		Long:                  "Show what a container wrote, standard output and standard error each on their\nown. Following ends when the container does.",
+		Long:                  "Show what a container wrote, standard output and standard error each on their\nown. Following loses no line by\nrotation, however slowly it is read, and ends when the container does.",
 		Example:               logsExample,
 		DisableFlagsInUseLine: true,
 		Args:                  exactArgs(1),
@@ -88,6 +88,9 @@ func (e *Env) logs(ctx context.Context, name string, o run.LogOptions, stamps bo
 	defer stop()
 	out := &logPrinter{stamps: stamps, out: [2]*bufio.Writer{bufio.NewWriterSize(e.Stdout, 64<<10), bufio.NewWriterSize(e.Stderr, 64<<10)}}
 	o.Pause = out.flush
+	o.Lost = func() {
+		fmt.Fprintln(e.Stderr, "WARNING: lines are missing: the log was rotated while this command was stopped")
+	}
 	err = c.Logs(ctx, o, out.print)
 	if flushErr := out.flush(); err == nil {
 		err = flushErr

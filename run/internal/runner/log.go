@@ -42,6 +42,7 @@ type log struct {
 
 	mu   sync.Mutex
 	file *os.File // nil keeps nothing
+	over bool     // there is a file more than there should be
 	size int64
 	buf  []byte
 }
@@ -156,22 +157,42 @@ func (l *log) flush() {
 	l.buf = l.buf[:0]
 }
 
-// rotate renames log to log.1, log.1 to log.2 and so on, drops the oldest and begins
-// a new log. Who follows the log finds every file under its next name, or has it
-// open.
+// followTime is how long the log waits for somebody who follows it and has not opened
+// what is to be removed: such a process has been stopped.
+const followTime = 500 * time.Millisecond
+
+// rotate renames log to log.1, log.1 to log.2 and so on, begins a new log and drops
+// the oldest. Who follows the log finds every file under its next name, or has it
+// open: the oldest is kept for one more rotation if somebody may not have opened
+// what came after it.
 func (l *log) rotate() {
-	at := int(l.dir.Fd())
-	for n := l.files - 1; n > 0; n-- {
+	at, oldest := int(l.dir.Fd()), rotated(l.files)
+	l.dropOver()
+	for n := l.files; n > 0; n-- {
 		_ = unix.Renameat(at, rotated(n-1), at, rotated(n)) // the first times there are fewer
-	}
-	if l.files == 1 {
-		_ = unix.Unlinkat(at, life.LogFile, 0)
 	}
 	old := l.file
 	if err := l.open(); err != nil {
 		return // better a long log than none
 	}
 	old.Close()
+	if l.over = life.Followed(l.dir, oldest); !l.over {
+		_ = unix.Unlinkat(at, oldest, 0)
+	}
+}
+
+// dropOver removes the file that is more than there should be, when those who follow
+// the log have opened a newer one.
+func (l *log) dropOver() {
+	if !l.over {
+		return
+	}
+	oldest := rotated(l.files)
+	for until := time.Now().Add(followTime); life.Followed(l.dir, oldest) && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
+	_ = unix.Unlinkat(int(l.dir.Fd()), oldest, 0)
+	l.over = false
 }
 
 // rotated is the name of the nth file, 0 being the present one.
@@ -186,6 +207,7 @@ func (l *log) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file != nil {
+		l.dropOver()
 		l.file.Close()
 		l.file = nil
 	}
