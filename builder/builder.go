@@ -109,8 +109,9 @@ type Options struct {
 	OmitHistory bool
 	// Allow lists what RUN steps may do that could hurt the host:
 	// AllowInsecure, AllowDevice, "device=PATH" or "device=NAME" with a
-	// name of the Container Device Interface. AllowNetworkHost is taken,
-	// but nothing needs it.
+	// name of the Container Device Interface. "device=NAME,alias=OTHER" gives
+	// the device to steps that ask for OTHER. AllowNetworkHost is taken, but
+	// nothing needs it.
 	Allow []string
 	// Tests are command lines for the image's shell. Each runs in a container
 	// of the finished image, cached or not, before the image gets its names

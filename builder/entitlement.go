@@ -55,11 +55,11 @@ func (o *Options) allows(op *dockerfile.Run) error {
 // the step and what o names may be a class of the Container Device Interface, and
 // a device's specification may allow it to every build.
 func (o *Options) allowsDevice(name string) error {
-	if slices.Contains(o.Allow, AllowDevice) || slices.Contains(o.Allow, AllowDevice+"="+name) {
+	if slices.Contains(o.Allow, AllowDevice) || slices.Contains(o.Allow, AllowDevice+"="+name) || o.alias(name) != name {
 		return nil
 	}
 	if isPath(name) {
-		return fmt.Errorf("device %s is not allowed (RUN --device needs --allow device=%[1]s)", name)
+		return notAllowed(name)
 	}
 	known := run.ReadCDIDevices()
 	var granted []string
@@ -70,10 +70,25 @@ func (o *Options) allowsDevice(name string) error {
 	}
 	for _, device := range known.Find(name) {
 		if !slices.Contains(granted, device) && !known.AutoAllow(device) {
-			return fmt.Errorf("device %s is not allowed (RUN --device needs --allow device=%[1]s)", device)
+			return notAllowed(device)
 		}
 	}
 	return nil
+}
+
+func notAllowed(device string) error {
+	return fmt.Errorf("device %s is requested by the build but not allowed (RUN --device needs --allow device=%[1]s)", device)
+}
+
+// alias is the device that a step gets when it asks for name.
+func (o *Options) alias(name string) string {
+	for _, what := range o.Allow {
+		device, alias, found := strings.Cut(what, ",alias=")
+		if found && alias == name {
+			return strings.TrimPrefix(device, AllowDevice+"=")
+		}
+	}
+	return name
 }
 
 func isPath(device string) bool { return strings.HasPrefix(device, "/") }
@@ -83,7 +98,7 @@ func isPath(device string) bool { return strings.HasPrefix(device, "/") }
 // log takes a line for one that the step does without.
 func (m *mounts) addDevices(devices []dockerfile.Device, log io.Writer) error {
 	for _, d := range devices {
-		err := m.addDevice(d.Name)
+		err := m.addDevice(m.bd.o.alias(d.Name))
 		switch {
 		case err == nil:
 		case d.Required:
@@ -132,10 +147,24 @@ type namedRun struct {
 func (o *Options) named(op dockerfile.Op) dockerfile.Op {
 	r, ok := op.(*dockerfile.Run)
 	volumes := o.volumes()
+	if ok && len(r.Devices) > 0 {
+		r = o.realDevices(r)
+		op = r
+	}
 	if !ok || len(o.Container.ExtraHosts) == 0 && o.Container.Hostname == "" && volumes == nil {
 		return op
 	}
 	return namedRun{Run: r, ExtraHosts: o.Container.ExtraHosts, Host: o.Container.Hostname, Volumes: volumes}
+}
+
+// realDevices is r with the devices that it gets instead of their aliases.
+func (o *Options) realDevices(r *dockerfile.Run) *dockerfile.Run {
+	same := *r
+	same.Devices = slices.Clone(r.Devices)
+	for i := range same.Devices {
+		same.Devices[i].Name = o.alias(same.Devices[i].Name)
+	}
+	return &same
 }
 
 // volumes describes what RUN steps see of the host.

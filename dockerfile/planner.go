@@ -1,6 +1,7 @@
 package dockerfile
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -237,7 +238,7 @@ func (p *planner) findTarget() (*stage, error) {
 	}
 	names := make([]string, len(p.stages))
 	for i, st := range p.stages {
-		names[i] = st.label
+		names[i] = cmp.Or(st.decl.Name, strconv.Itoa(i))
 	}
 	err := suggest.WrapError(&TargetError{Target: p.o.Target, Stages: names}, p.o.Target, names, true)
 	return nil, p.file.fail(err, Location{})

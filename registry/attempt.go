@@ -42,16 +42,39 @@ func each[T any](ctx context.Context, c *Client, op string, ref Reference, f fun
 func repeat[T any](ctx context.Context, c *Client, ref Reference, f func() (T, error)) (T, error) {
 	for attempt := 0; ; attempt++ {
 		v, err := f()
-		if err == nil || attempt == len(waits) || ref.transport != Docker || !mayPass(err) || ctx.Err() != nil {
+		if err == nil || attempt == c.retries() || ref.transport != Docker || !c.mayPass(err) || ctx.Err() != nil {
 			return v, err
 		}
-		c.log().Debug("registry: trying again", "after", waits[attempt], "error", redact(err.Error()))
+		wait := c.wait(attempt)
+		c.log().Debug("registry: trying again", "after", wait, "error", redact(err.Error()))
 		select {
 		case <-ctx.Done():
 			return v, err
-		case <-time.After(waits[attempt]):
+		case <-time.After(wait):
 		}
 	}
+}
+
+// retries is how many further attempts there are.
+func (c *Client) retries() int {
+	if c.Retries != nil {
+		return *c.Retries
+	}
+	return len(waits)
+}
+
+// wait is the pause after an attempt.
+func (c *Client) wait(attempt int) time.Duration {
+	if c.RetryDelay > 0 {
+		return c.RetryDelay
+	}
+	return waits[min(attempt, len(waits)-1)]
+}
+
+// mayPass reports whether err may be gone in a moment. Who asks for attempts
+// waits for a registry that is still starting, too.
+func (c *Client) mayPass(err error) bool {
+	return mayPass(err) || c.Retries != nil && errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // mayPass reports whether err looks like one bad moment of a working registry.

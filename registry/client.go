@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -44,6 +45,11 @@ type Client struct {
 	// CertDir has *.crt (authorities), *.cert and *.key (of the client) for
 	// any registry. "" = certs.d of the system and the user.
 	CertDir string
+	// Retries is how often what failed in a way that may pass is tried once
+	// more, a refused connection too, every RetryDelay. nil = twice, soon; but
+	// not when the connection was refused.
+	Retries    *int
+	RetryDelay time.Duration
 	// RegistriesConf replaces the system's registries.conf. "" = system's.
 	RegistriesConf string
 	// SignaturePolicy replaces the system's policy.json. "" = the user's or

@@ -118,6 +118,35 @@ func TestPassingFaults(t *testing.T) {
 	}
 }
 
+// TestRetries: as often as was asked for, also while the registry is not there.
+func TestRetries(t *testing.T) {
+	fast(t)
+	for retries, ok := range map[int]bool{0: false, 3: false, 4: true} {
+		reg := registrytest.New(t)
+		reg.Put("app:1", hello())
+		reg.Fault(registrytest.Fault{Method: http.MethodGet, Path: "/manifests/", Do: registrytest.Status(500, "oops"), Times: 4})
+		c := newClient(t)
+		c.Retries, c.RetryDelay = &retries, time.Microsecond
+		if _, err := c.Pull(t.Context(), mustParse(t, reg.Host()+"/app:1"), PullOptions{}); (err == nil) != ok {
+			t.Errorf("%d retries: %v", retries, err)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := l.Addr().String()
+	l.Close()
+	c := newClient(t)
+	two := 2
+	c.Retries, c.RetryDelay = &two, 50*time.Millisecond
+	begin := time.Now()
+	_, _, err = c.Config(t.Context(), mustParse(t, free+"/app"), ocispec.Platform{})
+	if !errors.Is(err, ErrUnreachable) || time.Since(begin) < 100*time.Millisecond {
+		t.Errorf("a registry that is not there: %v after %v", err, time.Since(begin))
+	}
+}
+
 func TestUnreachable(t *testing.T) {
 	fast(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -45,6 +45,7 @@ type buildFlags struct {
 	stepFlags
 	editFlags
 	compatFlags
+	refused      refused
 	rightsFlags  rightsFlags
 	buildahFlags buildahFlags
 }
@@ -69,7 +70,12 @@ func NewBuild(e *Env) *cobra.Command {
 		Long:                  "Build an image from a Dockerfile and the files in the directory PATH, in an\narchive or git repository at URL, or in an archive on standard input (-). A\nDockerfile alone on standard input, or at URL, is built without files.",
 		Example:               buildExample,
 		DisableFlagsInUseLine: true,
-		Args:                  buildArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := f.refused.check(cmd.Flags()); err != nil {
+				return err
+			}
+			return buildArgs(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.build(cmd.Context(), &f, args[0])
 		},
@@ -118,6 +124,7 @@ func (f *buildFlags) declare(fs *pflag.FlagSet) {
 	f.stepFlags.declare(fs)
 	f.editFlags.declare(fs)
 	f.compatFlags.declare(fs)
+	f.refused.declare(fs)
 	f.rightsFlags.declare(fs)
 	f.buildahFlags.declare(fs)
 }

@@ -104,6 +104,14 @@ PATH is the directory with the files to build from. To name the Dockerfile: buil
 		{"URL that is an option", NewBuild, []string{"-q", "ssh://-oProxyCommand=x/y.git"}, 1, "ERROR: failed to load the build context: invalid git URL \"ssh://-oProxyCommand=x/y.git\"\n"},
 		{"bad tag", NewBuild, []string{"-t", "UPPER", "sub"}, 1, "ERROR: invalid tag \"UPPER\": repository must be lower case\n"},
 		{"bad compression", NewBuild, []string{"--compression-format=lzma", "sub"}, 1, "ERROR: unsupported compression \"lzma\": want gzip, zstd or uncompressed\n"},
+		{"flag of buildx", NewBuild, []string{"--policy=x", "sub"}, 1, "ERROR: --policy=x is not supported: name the images to build from instead, --build-context NAME=docker-image://OTHER\n"},
+		{"flag of buildah", NewBuild, []string{"--pid", "host", "sub"}, 1, "ERROR: --pid=host is not supported: steps see their own processes only\n"},
+		{"flag of buildah without value", NewBuild, []string{"--stdin", "sub"}, 1, "ERROR: --stdin is not supported: steps read nothing; give files with --volume or --secret\n"},
+		{"flags of kaniko", NewBuild, []string{"--context", ".", "--destination=x"}, 1, "ERROR: --context=. is not supported: the context is the last argument\n"},
+		{"provenance", NewBuild, []string{"--provenance=mode=max", "sub"}, 1, "ERROR: --provenance=mode=max is not supported: no provenance attestation is made; leave it out or give --provenance=false\n"},
+		{"attestation", NewBuild, []string{"--attest=type=sbom", "sub"}, 1, "ERROR: --attest type=sbom is not supported: no attestations are made; leave it out or add disabled=true\n"},
+		{"attestations and private namespaces turned off", NewBuild, []string{"--provenance=false", "--sbom=disabled=true", "--attest=type=provenance,disabled=true", "--pid=private", "--userns=host", "--stdin=false", "--unsetannotation", "x", "missing"}, 1, "ERROR: unable to prepare context: path \"missing\" not found\n"},
+		{"device alias without device", NewBuild, []string{"--allow=security.insecure,alias=x", "sub"}, 1, "ERROR: invalid entitlement \"alias=x\": want network.host, security.insecure, device, device=PATH or device=NAME[,alias=NAME]\n"},
 		{"bad progress", NewBuild, []string{"--progress=x", "sub"}, 1, "ERROR: invalid progress type \"x\": want auto, plain, tty, quiet or rawjson\n"},
 		{"run without image", NewRun, nil, 125, `run: requires at least 1 argument
 

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"cmp"
+	"encoding/csv"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,7 +44,7 @@ func (f *compatFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVar(&f.compression, "compression-format", "", "Compress layers that leave by `FORMAT` gzip, zstd or uncompressed")
 	fs.IntVar(&f.compressionLevel, "compression-level", -1, "Compress them at `LEVEL`")
 	fs.BoolVar(&f.forceCompression, "force-compression", false, "Compress also those that the registry has otherwise")
-	for name, short := range map[string]string{"debug": "D", "disable-compression": "", "unsetannotation": ""} {
+	for name, short := range map[string]string{"debug": "D", "disable-compression": ""} {
 		fs.StringP(name, short, "", "Without effect")
 		fs.Lookup(name).NoOptDefVal = "true"
 		fs.Lookup(name).Hidden = true
@@ -50,7 +52,8 @@ func (f *compatFlags) declare(fs *pflag.FlagSet) {
 	for _, name := range []string{"provenance", "sbom"} {
 		fs.Lookup(name).NoOptDefVal = "true"
 	}
-	for _, name := range []string{"builder", "provenance", "sbom", "attest", "cache-from", "cache-to", "http-proxy",
+	fs.String("unsetannotation", "", "Without effect: annotations are not inherited")
+	for _, name := range []string{"unsetannotation", "builder", "provenance", "sbom", "attest", "cache-from", "cache-to", "http-proxy",
 		"os", "arch", "variant", "compression-format", "compression-level", "force-compression"} {
 		fs.Lookup(name).Hidden = true
 	}
@@ -59,13 +62,13 @@ func (f *compatFlags) declare(fs *pflag.FlagSet) {
 // apply puts the flags into o, or says why they can't be had.
 func (f *compatFlags) apply(o *builder.Options, lookupEnv func(string) (string, bool)) error {
 	for _, flag := range []struct{ name, value string }{{"provenance", f.provenance}, {"sbom", f.sbom}} {
-		if wanted, err := strconv.ParseBool(cmp.Or(flag.value, "false")); wanted || err != nil {
-			return fmt.Errorf("--%s=%s is not supported: no attestations are made; leave it out or give --%[1]s=false", flag.name, flag.value)
+		if wanted, err := strconv.ParseBool(cmp.Or(flag.value, "false")); (wanted || err != nil) && !disabled(flag.value) {
+			return fmt.Errorf("--%s=%s is not supported: no %[1]s attestation is made; leave it out or give --%[1]s=false", flag.name, flag.value)
 		}
 	}
 	for _, value := range f.attest {
-		if !strings.Contains(","+value+",", ",disabled=true,") {
-			return fmt.Errorf("--attest %s is not supported: no attestations are made", value)
+		if !disabled(value) {
+			return fmt.Errorf("--attest %s is not supported: no attestations are made; leave it out or add disabled=true", value)
 		}
 	}
 	for name, values := range map[string][]string{"cache-from": f.cacheFrom, "cache-to": f.cacheTo} {
@@ -77,6 +80,16 @@ func (f *compatFlags) apply(o *builder.Options, lookupEnv func(string) (string, 
 		o.BuildArgs = withProxies(o.BuildArgs, lookupEnv)
 	}
 	return f.platform(o)
+}
+
+// disabled reports whether an attestation is asked not to be made.
+func disabled(value string) bool {
+	fields, err := csv.NewReader(strings.NewReader(value)).Read()
+	return err == nil && slices.ContainsFunc(fields, func(field string) bool {
+		key, off, _ := strings.Cut(field, "=")
+		yes, err := strconv.ParseBool(off)
+		return key == "disabled" && yes && err == nil
+	})
 }
 
 // platform makes one of buildah's --os, --arch and --variant.
