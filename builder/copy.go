@@ -120,7 +120,7 @@ func (w *copyWork) load(ctx context.Context) error {
 		}
 		all = append(all, found...)
 	}
-	if len(all) == 0 && len(w.op.Files) == 0 {
+	if len(all) == 0 && len(w.op.Files) == 0 && !*sel.excluded {
 		return fmt.Errorf("no source file matches %s in %s", strings.Join(w.op.Spelled, ", "), src.place)
 	}
 	w.src, w.matches = src, all
@@ -129,7 +129,7 @@ func (w *copyWork) load(ctx context.Context) error {
 
 // selector says which files of what the patterns match are wanted.
 func (w *copyWork) selector() (sel selector, err error) {
-	sel.parents, sel.plain = w.op.Parents, w.plain
+	sel.parents, sel.plain, sel.excluded = w.op.Parents, w.plain, new(bool)
 	if sel.exclude, err = dockerfile.NewIgnore(w.op.Exclude); err != nil {
 		return sel, fmt.Errorf("--exclude: %w", err)
 	}

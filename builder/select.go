@@ -61,6 +61,8 @@ type selector struct {
 	exclude *dockerfile.Ignore
 	// plain says that what is looked for is a path, not a pattern.
 	plain bool
+	// excluded is set when exclude hid what a pattern had matched.
+	excluded *bool
 }
 
 // find lists what pattern selects in s. A pattern with wildcards may select
@@ -108,7 +110,12 @@ func (s *source) findParents(ctx context.Context, pattern string, sel selector) 
 	m := match{name: clean(base), root: root, dir: true}
 	err = s.walk(ctx, root, func(f layers.Info) bool {
 		rel := m.rel(f)
-		return rel != "." && include.Match(rel) && !sel.exclude.Match(rel)
+		if rel == "." || !include.Match(rel) {
+			return false
+		}
+		hidden := sel.exclude.Match(rel)
+		*sel.excluded = *sel.excluded || hidden
+		return !hidden
 	}, func(f layers.Info) { m.files = append(m.files, f) })
 	if err != nil {
 		return nil, err
@@ -179,6 +186,7 @@ func (s *source) load(ctx context.Context, name string, sel selector) (*match, e
 			return nil, errIgnored
 		}
 		if sel.exclude.Match(path.Base(name)) {
+			*sel.excluded = true
 			return nil, nil
 		}
 		m.files = []layers.Info{info}
