@@ -51,8 +51,13 @@ func (s *Store) Unpack(ctx context.Context, r io.Reader) (*Unpacked, error) {
 	return u, nil
 }
 
-// Remove drops what was unpacked.
-func (u *Unpacked) Remove() error { return u.sn.Remove() }
+// Remove drops what was unpacked; nil has nothing to drop.
+func (u *Unpacked) Remove() error {
+	if u == nil {
+		return nil
+	}
+	return u.sn.Remove()
+}
 
 // Commit makes it a layer on parent ("" = none). It ends the Unpacked, with an
 // error too. blob, if its digest is not "", is what the tar came in; its digest is

@@ -274,6 +274,23 @@ func (s *Store) Layer(id string) (Layer, error) {
 	return Layer{ID: l.ID, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize}, nil
 }
 
+// LayerOf returns a layer that was made of the blob, compressed or not; there may
+// be others on other parents.
+func (s *Store) LayerOf(blob digest.Digest) (Layer, bool) {
+	for _, by := range []func(digest.Digest) ([]storage.Layer, error){s.store.LayersByUncompressedDigest, s.store.LayersByCompressedDigest} {
+		found, err := by(blob)
+		if err != nil {
+			continue
+		}
+		for _, l := range found {
+			if l.UncompressedDigest != "" {
+				return Layer{ID: l.ID, Parent: l.Parent, DiffID: l.UncompressedDigest, Size: l.UncompressedSize}, true
+			}
+		}
+	}
+	return Layer{}, false
+}
+
 // Chain returns the layer and all below it, the base first.
 func (s *Store) Chain(id string) ([]Layer, error) {
 	var chain []Layer

@@ -15,11 +15,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"go.podman.io/image/v5/copy"
 	dockerarchive "go.podman.io/image/v5/docker/archive"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/compression"
-	"go.podman.io/image/v5/storage"
 	"go.podman.io/image/v5/types"
 
 	"cooper/layers"
@@ -300,28 +298,4 @@ func (l *loading) image(ctx context.Context, src types.ImageReference, names []s
 		l.images = append(l.images, image)
 	}
 	return err
-}
-
-// pullUnnamed brings src into the store without a name and returns its id.
-func (c *Client) pullUnnamed(ctx context.Context, sys *types.SystemContext, ref Reference, src types.ImageReference) (id string, err error) {
-	open, dest, err := c.unnamedDestination(ctx, sys, src)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, open.Close()) }()
-	return c.pullTo(ctx, sys, ref, dest, open)
-}
-
-// pullTo copies src to dest in the store and returns the image's id.
-func (c *Client) pullTo(ctx context.Context, sys *types.SystemContext, ref Reference, dest, src types.ImageReference) (string, error) {
-	var resolved types.ImageReference
-	_, err := c.copy(ctx, ref, dest, src, &copy.Options{SourceCtx: sys, DestinationCtx: sys, ReportResolvedReference: &resolved})
-	if err != nil {
-		return "", err
-	}
-	_, image, err := storage.ResolveReference(resolved)
-	if err != nil {
-		return "", err
-	}
-	return image.ID, c.verify(image.ID)
 }

@@ -26,15 +26,15 @@ func (c *Client) observe(ctx context.Context, ref Reference, o *copy.Options) (_
 	reports := make(chan types.ProgressProperties)
 	done, stopped := make(chan struct{}), make(chan struct{})
 	o.Progress, o.ProgressInterval = reports, interval
-	var tooLong error
+	var exceeded error
 	go func() {
 		defer close(stopped)
 		for {
 			select {
 			case p := <-reports:
-				if tooLong == nil && exceeds(o, p) {
-					tooLong = fmt.Errorf("blob %s is longer than the %d bytes its manifest says", p.Artifact.Digest, p.Artifact.Size)
-					cancel(tooLong)
+				if exceeded == nil && exceeds(o, p) {
+					exceeded = tooLong(p.Artifact)
+					cancel(exceeded)
 				}
 				if c.Progress != nil {
 					c.Progress(progress(name, p))
@@ -48,7 +48,7 @@ func (c *Client) observe(ctx context.Context, ref Reference, o *copy.Options) (_
 		close(done)
 		<-stopped
 		cancel(nil)
-		return tooLong
+		return exceeded
 	}
 }
 
@@ -57,6 +57,10 @@ func (c *Client) observe(ctx context.Context, ref Reference, o *copy.Options) (_
 func exceeds(o *copy.Options, p types.ProgressProperties) bool {
 	pulling := o.ReportResolvedReference != nil
 	return pulling && p.Artifact.Size > 0 && p.Offset > uint64(p.Artifact.Size)
+}
+
+func tooLong(blob types.BlobInfo) error {
+	return fmt.Errorf("blob %s is longer than the %d bytes its manifest says", blob.Digest, blob.Size)
 }
 
 func progress(name string, p types.ProgressProperties) Progress {

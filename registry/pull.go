@@ -71,11 +71,72 @@ func (c *Client) pullID(ctx context.Context, ref Reference, o PullOptions) (id s
 	if ref.transport != Docker || o.Unnamed {
 		return c.pullUnnamed(ctx, sys, ref, src)
 	}
-	dest, err := c.namedDestination(ref)
+	open, m, err := openSelected(ctx, sys, src)
 	if err != nil {
 		return "", err
 	}
-	return c.pullTo(ctx, sys, ref, dest, src)
+	defer func() { err = errors.Join(err, open.Close()) }()
+	named, err := reference.ParseNormalizedNamed(ref.name)
+	if err != nil {
+		return "", err
+	}
+	return c.pullTo(ctx, sys, ref, named, open, m)
+}
+
+// pullUnnamed brings src into the store without a name and returns its id.
+func (c *Client) pullUnnamed(ctx context.Context, sys *types.SystemContext, ref Reference, src types.ImageReference) (id string, err error) {
+	open, m, err := openSelected(ctx, sys, src)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, open.Close()) }()
+	if err := m.checkConfig(); err != nil {
+		return "", err
+	}
+	return c.pullTo(ctx, sys, ref, nil, open, m)
+}
+
+// openSelected opens src to learn which image it has for sys's platform.
+func openSelected(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (*openReference, selected, error) {
+	src, err := ref.NewImageSource(ctx, sys)
+	if err != nil {
+		return nil, selected{}, err
+	}
+	open := &openReference{ImageReference: ref, src: src}
+	m, err := selectManifest(ctx, sys, src)
+	if err != nil {
+		return nil, selected{}, errors.Join(err, open.Close())
+	}
+	return open, m, nil
+}
+
+// pullTo copies the image m of src into the store, where it is called name unless
+// that is nil, and returns its id.
+func (c *Client) pullTo(ctx context.Context, sys *types.SystemContext, ref Reference, name reference.Named, src types.ImageReference, m selected) (string, error) {
+	if c.canUnpack(m) {
+		id, err := c.pullUnpacking(ctx, sys, ref, name, src, m)
+		if !errors.Is(err, errSignatures) {
+			return id, err
+		}
+	}
+	id := ""
+	if name == nil {
+		id = m.image.ConfigInfo().Digest.Encoded()
+	}
+	dest, err := storage.Transport.NewStoreReference(c.Store.Containers(), name, id)
+	if err != nil {
+		return "", err
+	}
+	var resolved types.ImageReference
+	_, err = c.copy(ctx, ref, dest, src, &copy.Options{SourceCtx: sys, DestinationCtx: sys, ReportResolvedReference: &resolved})
+	if err != nil {
+		return "", err
+	}
+	_, image, err := storage.ResolveReference(resolved)
+	if err != nil {
+		return "", err
+	}
+	return image.ID, c.verify(image.ID)
 }
 
 // copy copies under the signature policy of o.SourceCtx and reports progress.
@@ -87,42 +148,20 @@ func (c *Client) copy(ctx context.Context, ref Reference, dest, src types.ImageR
 	defer func() { err = errors.Join(err, p.Destroy()) }()
 	ctx, stop := c.observe(ctx, ref, o)
 	raw, err = copy.Image(ctx, p, dest, src, o)
-	if tooLong := stop(); tooLong != nil && err != nil {
-		err = tooLong
+	if exceeded := stop(); exceeded != nil && err != nil {
+		err = exceeded
 	}
 	return raw, err
 }
 
-// namedDestination is the store's image with ref's name.
-func (c *Client) namedDestination(ref Reference) (types.ImageReference, error) {
-	named, err := reference.ParseNormalizedNamed(ref.name)
-	if err != nil {
-		return nil, err
-	}
-	return storage.Transport.NewStoreReference(c.Store.Containers(), named, "")
-}
-
-// unnamedDestination opens src to learn which id its image will have in the
-// store: the digest of its config, as for every image there.
-func (c *Client) unnamedDestination(ctx context.Context, sys *types.SystemContext, ref types.ImageReference) (*openReference, types.ImageReference, error) {
-	src, err := ref.NewImageSource(ctx, sys)
-	if err != nil {
-		return nil, nil, err
-	}
-	open := &openReference{ImageReference: ref, src: src}
-	m, err := selectManifest(ctx, sys, src)
-	if err != nil {
-		return nil, nil, errors.Join(err, open.Close())
-	}
+// checkConfig refuses an image without a config: the config's digest is the id of
+// every image in the store.
+func (m selected) checkConfig() error {
 	config := m.image.ConfigInfo().Digest
 	if config.Validate() != nil || config.Algorithm() != digest.SHA256 {
-		return nil, nil, errors.Join(fmt.Errorf("config has no sha256 digest: %q", config), open.Close())
+		return fmt.Errorf("config has no sha256 digest: %q", config)
 	}
-	dest, err := storage.Transport.NewStoreReference(c.Store.Containers(), nil, config.Encoded())
-	if err != nil {
-		return nil, nil, errors.Join(err, open.Close())
-	}
-	return open, dest, nil
+	return nil
 }
 
 // verify removes an image whose layers are not those its config lists: keys are
