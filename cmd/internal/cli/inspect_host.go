@@ -137,6 +137,9 @@ func describeHostConfig(o run.ContainerOptions) hostConfigInspect {
 		if p.HostPort > 0 {
 			binding.HostPort = strconv.Itoa(int(p.HostPort))
 		}
+		if p.HostPortLast > 0 {
+			binding.HostPort += "-" + strconv.Itoa(int(p.HostPortLast))
+		}
 		in.PortBindings[key] = append(in.PortBindings[key], binding)
 	}
 	for _, d := range c.Devices {

@@ -56,7 +56,7 @@ func (f *networkFlags) apply(o *run.ContainerOptions) error {
 		o.Exposed = append(o.Exposed, ports...)
 	}
 	for _, s := range f.publish {
-		ports, err := parsePublish(s, freePort)
+		ports, err := parsePublish(s)
 		if err != nil {
 			return err
 		}
@@ -275,7 +275,7 @@ func (f *networkFlags) finish(o *run.ContainerOptions, image dockerspec.DockerOC
 
 // publishExposed publishes an exposed port that is not published yet.
 func publishExposed(o *run.ContainerOptions, port string) error {
-	more, err := parsePublish(port, freePort)
+	more, err := parsePublish(port)
 	if err != nil {
 		return err
 	}

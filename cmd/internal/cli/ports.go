@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -14,8 +13,8 @@ import (
 
 // parsePublish reads a value of -p, [[IP:]HOST:]CONTAINER[/PROTOCOL], HOST and
 // CONTAINER being ports or ranges of them. A range of host ports for one port of
-// the container stands for any free one of them, which free chooses.
-func parsePublish(s string, free func(ip netip.Addr, first, last uint16, protocol string) (uint16, error)) ([]run.PortMapping, error) {
+// the container stands for any free one of them, which is chosen at each start.
+func parsePublish(s string) ([]run.PortMapping, error) {
 	if strings.Contains(s, "=") {
 		var err error
 		if s, err = longPublish(s); err != nil {
@@ -52,17 +51,15 @@ func parsePublish(s string, free func(ip netip.Addr, first, last uint16, protoco
 		if last != first && hostLast-hostFirst != last-first {
 			return nil, fmt.Errorf("invalid ranges specified for container and host Ports: %s and %s", container, host)
 		}
-		if last == first && hostLast != hostFirst {
-			if hostFirst, err = free(ip, hostFirst, hostLast, protocol); err != nil {
-				return nil, err
-			}
-		}
 	}
 	var list []run.PortMapping
 	for port := int(first); port <= int(last); port++ {
 		m := run.PortMapping{HostIP: ip, ContainerPort: uint16(port), Protocol: protocol}
 		if host != "" {
 			m.HostPort = hostFirst + uint16(port) - first
+		}
+		if last == first && hostLast != hostFirst {
+			m.HostPortLast = hostLast
 		}
 		list = append(list, m)
 	}
@@ -167,8 +164,8 @@ func checkPorts(ports []run.PortMapping) error {
 	}
 	taken := make(map[port][]netip.Addr)
 	for _, m := range ports {
-		if m.HostPort == 0 {
-			continue
+		if m.HostPort == 0 || m.HostPortLast != 0 {
+			continue // there may be others
 		}
 		p := port{m.HostPort, m.Protocol}
 		if slices.ContainsFunc(taken[p], func(ip netip.Addr) bool { return overlap(ip, m.HostIP) }) {
@@ -192,39 +189,4 @@ func hostPort(m run.PortMapping) string {
 		ip = m.HostIP.String()
 	}
 	return net.JoinHostPort(ip, strconv.Itoa(int(m.HostPort)))
-}
-
-// freePort returns the first port of a range on which nobody listens now.
-func freePort(ip netip.Addr, first, last uint16, protocol string) (uint16, error) {
-	for port := int(first); port <= int(last); port++ {
-		if listens(netip.AddrPortFrom(ip, uint16(port)), protocol) {
-			return uint16(port), nil
-		}
-	}
-	return 0, errors.New("all ports are allocated: no free one from " + strconv.Itoa(int(first)) + " to " + strconv.Itoa(int(last)))
-}
-
-// listens tries whether an address can be listened on. The zero IP is
-// everywhere; sctp is not tried.
-func listens(at netip.AddrPort, protocol string) bool {
-	host := ""
-	if at.Addr().IsValid() {
-		host = at.Addr().String()
-	}
-	address := net.JoinHostPort(host, strconv.Itoa(int(at.Port())))
-	switch protocol {
-	case "tcp":
-		l, err := net.Listen("tcp", address)
-		if err == nil {
-			l.Close()
-		}
-		return err == nil
-	case "udp":
-		c, err := net.ListenPacket("udp", address)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	}
-	return true
 }

@@ -1,9 +1,6 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
-	"net"
 	"net/netip"
 	"testing"
 
@@ -38,7 +35,7 @@ func TestParsePublish(t *testing.T) {
 		{"[::]::80", []run.PortMapping{at("::", 0, 80, "tcp")}, ""},
 		{"80-82", []run.PortMapping{at("", 0, 80, "tcp"), at("", 0, 81, "tcp"), at("", 0, 82, "tcp")}, ""},
 		{"8080-8081:80-81/udp", []run.PortMapping{at("", 8080, 80, "udp"), at("", 8081, 81, "udp")}, ""},
-		{"9000-9010:80", []run.PortMapping{at("", 9003, 80, "tcp")}, ""},
+		{"9000-9010:80", []run.PortMapping{{HostPort: 9000, HostPortLast: 9010, ContainerPort: 80, Protocol: "tcp"}}, ""},
 		{"published=8080,target=80,protocol=udp", []run.PortMapping{at("", 8080, 80, "udp")}, ""},
 		{"target=80", []run.PortMapping{at("", 0, 80, "tcp")}, ""},
 		{"65535:65535", []run.PortMapping{at("", 65535, 65535, "tcp")}, ""},
@@ -56,17 +53,10 @@ func TestParsePublish(t *testing.T) {
 		{"localhost:80:80", nil, "invalid IP address: localhost"},
 		{"1.2.3:80:80", nil, "invalid IP address: 1.2.3"},
 		{"fe80::1%eth0:80:80", nil, "invalid IP address: fe80::1%eth0"},
-		{"1-2:80", nil, "all ports are allocated"},
 		{"published=1,x", nil, "invalid publish opts format (should be name=value but got 'x')"},
 		{"mode=host,target=80", nil, `unknown key "mode"`},
 	} {
-		free := func(_ netip.Addr, first, last uint16, _ string) (uint16, error) {
-			if last < 9000 {
-				return 0, errors.New("all ports are allocated")
-			}
-			return first + 3, nil
-		}
-		got, err := parsePublish(c.in, free)
+		got, err := parsePublish(c.in)
 		if !failsWith(err, c.fail) {
 			t.Errorf("parsePublish(%q) fails with %v, want %q", c.in, err, c.fail)
 			continue
@@ -84,6 +74,7 @@ func TestCheckPorts(t *testing.T) {
 	}{
 		{[]string{"80:80", "81:80"}, ""},
 		{[]string{"80", "80"}, ""},
+		{[]string{"80-81:80", "80-81:81", "80:82"}, ""},
 		{[]string{"80:80", "80:80/udp"}, ""},
 		{[]string{"127.0.0.1:80:80", "127.0.0.2:80:80", "[::1]:80:80"}, ""},
 		{[]string{"0.0.0.0:80:80", "[::]:80:80"}, ""},
@@ -94,7 +85,7 @@ func TestCheckPorts(t *testing.T) {
 	} {
 		var all []run.PortMapping
 		for _, s := range c.specs {
-			list, err := parsePublish(s, nil)
+			list, err := parsePublish(s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,22 +94,5 @@ func TestCheckPorts(t *testing.T) {
 		if err := checkPorts(all); !failsWith(err, c.fail) {
 			t.Errorf("checkPorts(%q) = %v, want %q", c.specs, err, c.fail)
 		}
-	}
-}
-
-// A port on which somebody listens is passed over.
-func TestFreePort(t *testing.T) {
-	ip := netip.MustParseAddr("127.0.0.1")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	taken := uint16(l.Addr().(*net.TCPAddr).Port)
-	if _, err := freePort(ip, taken, taken, "tcp"); !failsWith(err, fmt.Sprintf("no free one from %d to %[1]d", taken)) {
-		t.Errorf("freePort of a taken port = %v", err)
-	}
-	if got, err := freePort(ip, taken, taken, "udp"); err != nil || got != taken {
-		t.Errorf("freePort for udp = %d, %v, want %d", got, err, taken)
 	}
 }

@@ -11,15 +11,19 @@ import (
 
 // forgetFlows has the kernel forget where datagrams to published ports went: as long
 // as they keep coming it would lead them there, that is to a container that has ended
-// or to the reserving socket.
-func forgetFlows(ports []Port) error {
+// or to the reserving socket. Clients of sctp often keep their ports too: forgotten
+// is what they have sent to this container.
+func forgetFlows(ports []Port, to target) error {
 	filter := flowFilter{ports: map[uint16]bool{}, local: map[netip.Addr]bool{}}
+	if publishesSCTP(ports) {
+		filter.container = to
+	}
 	for _, p := range ports {
 		if p.Protocol == "udp" {
 			filter.ports[p.HostPort] = true
 		}
 	}
-	if len(filter.ports) == 0 {
+	if len(filter.ports) == 0 && filter.container == (target{}) {
 		return nil
 	}
 	addresses, err := net.InterfaceAddrs()
@@ -40,14 +44,26 @@ func forgetFlows(ports []Port) error {
 	return nil
 }
 
-// flowFilter matches flows of datagrams to ports of the machine's own addresses.
+// flowFilter matches flows to the machine's own addresses: of datagrams to ports, and
+// of sctp, whose ports the library does not read, that were led to a container.
 type flowFilter struct {
-	ports map[uint16]bool
-	local map[netip.Addr]bool
+	ports     map[uint16]bool
+	container target
+	local     map[netip.Addr]bool
 }
 
 // MatchConntrackFlow reports whether the flow is one of them.
 func (f flowFilter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	to, _ := netip.AddrFromSlice(flow.Forward.DstIP)
-	return flow.Forward.Protocol == unix.IPPROTO_UDP && f.ports[flow.Forward.DstPort] && f.local[to.Unmap()]
+	if !f.local[to.Unmap()] {
+		return false
+	}
+	switch flow.Forward.Protocol {
+	case unix.IPPROTO_UDP:
+		return f.ports[flow.Forward.DstPort]
+	case unix.IPPROTO_SCTP:
+		by, _ := netip.AddrFromSlice(flow.Reverse.SrcIP)
+		return by.IsValid() && (by.Unmap() == f.container.IP4 || by == f.container.IP6)
+	}
+	return false
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -187,6 +188,12 @@ func (d runDir) list() ([]*lease, error) {
 		}
 	}
 	return all, nil
+}
+
+// living returns the leases of containers whose processes live, but for the one of id.
+func (d runDir) living(id string) ([]*lease, error) {
+	all, err := d.list()
+	return slices.DeleteFunc(all, func(l *lease) bool { return l.ID == id || !d.alive(l.ID) }), err
 }
 
 // alive reports whether the process that answers for a lease lives.

@@ -50,14 +50,9 @@ func (m *machine) Publish(ctx context.Context, ports []Port, to target, _ func(n
 	return chosen, nil
 }
 
-// reserve takes the host port of p. For sctp, of which package net knows nothing, nft
-// is asked later whether it was free.
+// reserve takes the host port of p. Those of sctp have been chosen, see reserveSCTP.
 func (m *machine) reserve(ctx context.Context, p Port) (Port, error) {
 	if p.Protocol == "sctp" {
-		if p.HostPort == 0 {
-			p.HostPort = p.ContainerPort
-		}
-		p.HostPortLast = 0
 		return p, nil
 	}
 	x, p, err := newProxy(ctx, p, m.to.address(p.HostIP), nil)
@@ -95,7 +90,7 @@ func lead(ports []Port, to target) error {
 		return err
 	}
 	defer t.Close()
-	return errors.Join(t.addPorts(ports, to), forgetFlows(ports))
+	return errors.Join(t.addPorts(ports, to), forgetFlows(ports, to))
 }
 
 // unlead ends that. It is no error when it has ended.
@@ -108,5 +103,5 @@ func unlead(ports []Port, to target) error {
 		return err
 	}
 	defer t.Close()
-	return errors.Join(t.removePorts(ports, to), forgetFlows(ports))
+	return errors.Join(t.removePorts(ports, to), forgetFlows(ports, to))
 }

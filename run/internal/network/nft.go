@@ -202,21 +202,16 @@ func ifname(name string) []byte {
 func (t *table) addPorts(ports []Port, to target) error {
 	t.gatherPorts(ports, to)
 	err := t.flush("publish ports")
-	if !errors.Is(err, unix.EBUSY) {
+	if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EEXIST) { // which one depends on the kernel
 		return err
 	}
-	// Some key leads elsewhere. Who can take a tcp or udp port knows that
-	// nobody has it: a killed monitor's container had.
-	stale := slices.DeleteFunc(slices.Clone(ports), func(p Port) bool { return p.Protocol == "sctp" })
-	if err := t.removePorts(stale, to); err != nil {
+	// Some key leads elsewhere. Who can take a port knows that nobody has it: a
+	// killed monitor's container had.
+	if err := t.removePorts(ports, to); err != nil {
 		return err
 	}
 	t.gatherPorts(ports, to)
-	err = t.flush("publish ports")
-	if errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("publish sctp port: %w", ErrPortInUse)
-	}
-	return err
+	return t.flush("publish ports")
 }
 
 // gatherPorts gathers the elements that lead ports to a container.

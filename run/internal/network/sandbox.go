@@ -77,6 +77,11 @@ func (s *Sandbox) setup(ctx context.Context) error {
 	if err := s.routeOut(); err != nil {
 		return err
 	}
+	if publishesSCTP(s.request.Ports) {
+		if err := s.lockAndReserve(); err != nil {
+			return err
+		}
+	}
 	return s.publish(ctx)
 }
 
@@ -275,6 +280,8 @@ func (s *Sandbox) redirect(ctx context.Context) error {
 	}
 	if len(s.lease.Ports) > 0 {
 		s.request.Ports = s.lease.Ports // the same host ports again
+	} else if err := s.reserve(); err != nil {
+		return err
 	}
 	s.published = target{}
 	if err := s.out.Withdraw(); err != nil || len(s.lease.Places) == 0 {
