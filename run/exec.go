@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"cooper/run/internal/life"
 )
@@ -79,7 +80,11 @@ func (c *Container) execRequest(o *ExecOptions) (*life.Exec, error) {
 	}
 	conf := c.opts().Config
 	conf.Args, conf.Terminal = o.Args, o.Terminal
-	conf.Env = append(append([]string(nil), conf.Env...), o.Env...)
+	// The specifications of its devices may be gone since it was started.
+	if with, _, err := conf.withCDI(); err == nil {
+		conf.Env, conf.GroupAdd = with.Env, with.GroupAdd
+	}
+	conf.Env = slices.Concat(conf.Env, o.Env)
 	if conf.Hostname == "" && conf.hostname() == "" {
 		conf.Hostname = c.id[:12]
 	}

@@ -31,7 +31,7 @@ func newLogs(e *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:                   "logs [OPTIONS] CONTAINER",
 		Short:                 "Show what a container wrote",
-		Long:                  "Show what a container wrote, standard output and standard error each on their\nown. Following loses no line by\nrotation, however slowly it is read, and ends when the container does.",
+		Long:                  "Show what a container wrote, standard output and standard error each on their\nown. Following ends when the container does, and loses no line however slowly it is\nread.",
 		Example:               logsExample,
 		DisableFlagsInUseLine: true,
 		Args:                  exactArgs(1),
