@@ -330,6 +330,9 @@ func (m *monitor) serveAttach(conn *wire.Conn, msg *wire.Message) {
 			*s.to = msg.Files[s.index]
 		}
 	}
+	m.mu.Lock()
+	parted := m.parted
+	m.mu.Unlock()
 	m.streams.attach(a)
 	answer(conn, nil)
 	if a.input || m.streams.terminal {
@@ -343,6 +346,13 @@ func (m *monitor) serveAttach(conn *wire.Conn, msg *wire.Message) {
 	}()
 	select {
 	case <-left:
+		return
+	case <-parted:
+		m.mu.Lock()
+		end := m.last
+		m.mu.Unlock()
+		conn.Send(wire.KindEnded, end)
+		<-left
 		return
 	case <-m.over:
 	}

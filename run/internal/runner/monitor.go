@@ -46,6 +46,8 @@ type monitor struct {
 	restart  life.RestartPolicy
 	current  *container    // runs, or is being started
 	ended    chan struct{} // closed when current is gone
+	parted   chan struct{} // closed when a run has ended that is not the last
+	last     wire.Event    // how it ended
 	stopping bool          // somebody wants it to end for good
 	again    chan struct{} // somebody wants it to be started once more: closed then
 	wake     chan struct{} // closed when one of these was said
@@ -74,7 +76,7 @@ func (r *runner) monitor(msg *wire.Message) error {
 	m := &monitor{
 		r: r, req: req, starter: r.conn, state: req.State, name: req.Name, restart: req.Restart,
 		watchers: make(map[chan struct{}]bool), wake: make(chan struct{}), over: make(chan struct{}),
-		ended: make(chan struct{}),
+		ended: make(chan struct{}), parted: make(chan struct{}),
 	}
 	if err := m.open(msg.Files); err != nil {
 		return m.starter.Send(wire.KindEnded, wire.Event{Code: 125, Error: err.Error()})

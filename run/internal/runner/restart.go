@@ -68,13 +68,20 @@ func backoff(last, ran time.Duration) time.Duration {
 	return min(2*last, lastDelay)
 }
 
-// settle writes down that the container will be started again.
+// settle writes down that the container will be started again. As with docker, who is
+// attached sees one run only.
 func (m *monitor) settle(end *wire.Event, code, count int) {
 	m.change(func(s *life.State) {
 		s.Status, s.PID, s.StartTime, s.Cgroups = life.StatusRestarting, 0, 0, nil
 		s.ExitCode, s.OOMKilled, s.Error, s.Finished = code, end.OOMKilled, end.Error, end.Finished
 		s.RestartCount += count
+		m.last = *end
+		close(m.parted)
+		m.parted = make(chan struct{})
 	})
+	if a := m.req.Attach; a != nil && !a.Lasting {
+		m.starter.Send(wire.KindEnded, *end) // it may be gone
+	}
 }
 
 // restarts reports whether the policy wants the container to be started again. It
