@@ -46,6 +46,8 @@ type benchCase struct {
 	base func(dir string) error
 	// unchanged means that the same build was done just before.
 	unchanged bool
+	// load means that the image in the context is loaded, and nothing built.
+	load bool
 	// probe measures running containers instead of a build.
 	probe probe
 	// rounds is how often that is done, without a warm-up; 0 means as often
@@ -108,6 +110,13 @@ func cases(s size) []benchCase {
 			context:   tree("FROM busybox-base\nCOPY . /src\n"),
 			unchanged: true,
 			floors:    []floor{{name: "find -printf", script: `find "$1" -printf '%s%T@\n' >"$2/list"`}},
+		},
+		{
+			name:    "load",
+			title:   fmt.Sprintf("load of an image of %d files", s.files),
+			context: func(dir string) error { return writeArchive(dir, s) },
+			load:    true,
+			floors:  []floor{{name: "tar -x", script: `tar -x -C "$2" -f "$1/layer.tar"`}},
 		},
 		{
 			name:    "parallel",

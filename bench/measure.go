@@ -40,7 +40,7 @@ func measure(ctx context.Context, c benchCase, tools []*tool, program string, ru
 	}
 	for round := first; round <= last; round++ {
 		for _, t := range tools {
-			if c.probe != nil && t.call == nil {
+			if (c.probe != nil || c.load) && t.call == nil {
 				continue
 			}
 			got, err := once(ctx, c, t, program, baseDir, round)
@@ -100,6 +100,9 @@ func once(ctx context.Context, c benchCase, t *tool, program, baseDir string, ro
 		if err := t.do(ctx, t.build(baseDir, "tree-base", false)...); err != nil {
 			return 0, err
 		}
+	}
+	if c.load {
+		return timed(t.command(ctx, t.call("load", "-q", "-i", filepath.Join(c.dir, archive))))
 	}
 	if c.unchanged && round == 0 {
 		if err := t.do(ctx, t.build(c.dir, "bench", false)...); err != nil {
