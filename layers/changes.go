@@ -87,6 +87,7 @@ type changes struct {
 	limit  time.Time  // of modification times; zero = none
 	lowers []*os.File // O_PATH, top first: what opaque marks may hide
 	live   bool       // files may change and vanish meanwhile
+	owners Owners     // that the directory's files have in their container
 	links  map[inode]string
 	walk   func(ctx context.Context, emit func(*item) error) error
 }
@@ -256,13 +257,13 @@ func (c *changes) read(it *item) error {
 		if err := unix.Fstat(it.dir.fd, &st); err != nil {
 			return err
 		}
-		it.entry.set(&st)
+		c.describe(&it.entry, &st)
 		return c.readDir(it)
 	}
 	if err := unix.Fstatat(it.dir.fd, it.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	it.entry.set(&st)
+	c.describe(&it.entry, &st)
 	switch {
 	case isWhiteout(&st):
 		it.kind = itemWhiteout
@@ -277,6 +278,12 @@ func (c *changes) read(it *item) error {
 		return c.readFile(it)
 	}
 	return nil
+}
+
+// describe fills in what struct stat knows, with the owner that the container sees.
+func (c *changes) describe(e *Entry, st *unix.Stat_t) {
+	e.set(st)
+	e.UID, e.GID = c.owners.Inside(e.UID, e.GID)
 }
 
 // set fills in what struct stat knows.

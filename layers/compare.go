@@ -20,6 +20,7 @@ type comparison struct {
 	now, before *os.File
 	mark        unix.Timespec // when the copy was complete
 	xattr       string        // prefix of overlayfs' own attributes
+	owners      Owners        // of now, which is as a container has it
 }
 
 // change is a path that differs: new or other than before, or gone.
@@ -147,6 +148,7 @@ func (c *comparison) same(name string) (bool, error) {
 			return false, fmt.Errorf("stat /%s: %w", name, err)
 		}
 	}
+	now.Uid, now.Gid = c.owners.Inside(now.Uid, now.Gid)
 	kind := now.Mode & unix.S_IFMT
 	if now.Mode != before.Mode || now.Uid != before.Uid || now.Gid != before.Gid || now.Mtim != before.Mtim ||
 		kind != unix.S_IFDIR && now.Nlink != before.Nlink || now.Rdev != before.Rdev ||

@@ -26,6 +26,7 @@ type ContainerLayer struct {
 	store    *Store
 	layer    string
 	volatile bool
+	owners   Owners
 }
 
 // ContainerLayerOptions say how a ContainerLayer is made.
@@ -33,6 +34,9 @@ type ContainerLayerOptions struct {
 	// Volatile: what is written need not outlive a crash of the machine,
 	// and nobody waits for it to be on disk.
 	Volatile bool
+	// Owners are those of a container with a user namespace of its own: what
+	// it writes belongs on disk to the ids outside. Tars have those inside.
+	Owners Owners
 }
 
 // containerLayerID is the ID of the layer of the container with this ID. That it
@@ -52,21 +56,37 @@ func (s *Store) CreateContainerLayer(ctx context.Context, id, image string, o Co
 	if err != nil {
 		return nil, fmt.Errorf("create layer of container %s: %w", id, notFound(image, err))
 	}
-	return s.containerLayer(id, image, o.Volatile), nil
+	c := s.containerLayer(id, image, o)
+	if err := c.giveAway(); err != nil {
+		return nil, errors.Join(fmt.Errorf("create layer of container %s: %w", id, err), s.RemoveContainerLayer(id))
+	}
+	return c, nil
 }
 
 // ContainerLayer looks the layer of a container up. The error wraps ErrNotFound
 // if the store has none.
 func (s *Store) ContainerLayer(id, image string, o ContainerLayerOptions) (*ContainerLayer, error) {
-	c := s.containerLayer(id, image, o.Volatile)
+	c := s.containerLayer(id, image, o)
 	if !s.driver.Exists(c.layer) {
 		return nil, fmt.Errorf("layer of container %s: %w", id, ErrNotFound)
 	}
 	return c, nil
 }
 
-func (s *Store) containerLayer(id, image string, volatile bool) *ContainerLayer {
-	return &ContainerLayer{ID: id, Image: image, store: s, layer: containerLayerID(id), volatile: volatile}
+func (s *Store) containerLayer(id, image string, o ContainerLayerOptions) *ContainerLayer {
+	return &ContainerLayer{ID: id, Image: image, store: s, layer: containerLayerID(id), volatile: o.Volatile, owners: o.Owners}
+}
+
+// giveAway gives the layer, which is new, to its container's ids.
+func (c *ContainerLayer) giveAway() error {
+	if c.owners.IsZero() {
+		return nil
+	}
+	r, err := c.Rootfs()
+	if err != nil {
+		return err
+	}
+	return r.GiveTo(c.owners)
 }
 
 // RemoveContainerLayer removes the writable layer of a container, which must not
@@ -139,5 +159,28 @@ func (c *ContainerLayer) View() (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.store.view(dirs)
+	v, err := c.store.view(dirs)
+	if err != nil {
+		return nil, err
+	}
+	return v.OwnedBy(c.owners), nil
+}
+
+// MappedOwners are the ids that other tools' containers in the store have outside of
+// their user namespaces.
+func (s *Store) MappedOwners() (Owners, error) {
+	all, err := s.store.Containers()
+	if err != nil {
+		return Owners{}, fmt.Errorf("list containers: %w", err)
+	}
+	var o Owners
+	for _, c := range all {
+		for _, m := range c.UIDMap {
+			o.UIDs = append(o.UIDs, IDRange{uint32(m.ContainerID), uint32(m.HostID), uint32(m.Size)})
+		}
+		for _, m := range c.GIDMap {
+			o.GIDs = append(o.GIDs, IDRange{uint32(m.ContainerID), uint32(m.HostID), uint32(m.Size)})
+		}
+	}
+	return o, nil
 }

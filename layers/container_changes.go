@@ -115,7 +115,7 @@ func (c *ContainerLayer) eachCopied(own dir, found func(Change, *unix.Stat_t)) e
 		return err
 	}
 	defer before.Close()
-	compare := comparison{now: now, before: before, xattr: c.store.overlayXattr()}
+	compare := comparison{now: now, before: before, xattr: c.store.overlayXattr(), owners: c.owners}
 	var list []change
 	if len(parent) > 0 {
 		list, err = compare.compareDir(".")
@@ -330,7 +330,7 @@ func (c *ContainerLayer) writeTar(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer w.close()
-	x := changes{w: w, xattr: c.store.overlayXattr(), links: make(map[inode]string), root: Entry{Path: "."}, live: true}
+	x := changes{w: w, xattr: c.store.overlayXattr(), links: make(map[inode]string), root: Entry{Path: "."}, live: true, owners: c.owners}
 	if len(lower) > 0 {
 		if x.root, err = c.store.describeRoot(lower[0]); err != nil {
 			return err
@@ -342,7 +342,7 @@ func (c *ContainerLayer) writeTar(ctx context.Context, out io.Writer) error {
 	case len(lower) == 0:
 		x.walk = walkUpper(files[0], true)
 	default:
-		x.walk = (&plainArea{s: c.store}).walkChanged(files[0], files[1])
+		x.walk = (&plainArea{s: c.store, owners: c.owners}).walkChanged(files[0], files[1])
 	}
 	if err := x.write(ctx); err != nil {
 		return err

@@ -60,16 +60,16 @@ func TestSnapshotContainer(t *testing.T) {
 			}
 			for _, tt := range snapshotCases {
 				if want, ok := containerChanges[tt.name]; ok {
-					t.Run(tt.name, func(t *testing.T) { testContainer(t, s, img, tt.change, want) })
+					t.Run(tt.name, func(t *testing.T) { testContainer(t, s, img, Owners{}, tt.change, want) })
 				}
 			}
 		})
 	}
 }
 
-func testContainer(t *testing.T, s *Store, img Image, change func(files), want []string) {
+func testContainer(t *testing.T, s *Store, img Image, owners Owners, change func(files), want []string) {
 	id := digest.FromString(t.Name()).Encoded()
-	c, err := s.CreateContainerLayer(t.Context(), id, img.ID, ContainerLayerOptions{})
+	c, err := s.CreateContainerLayer(t.Context(), id, img.ID, ContainerLayerOptions{Owners: owners})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func testContainer(t *testing.T, s *Store, img Image, change func(files), want [
 	change(files{t, root})
 	unmount()
 	root, unmount = mountContainer(t, c) // inode numbers are not settled before
-	before := tree(t, root)
+	before := insideTree(t, root, owners)
 	layer, err := c.Commit(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +127,14 @@ func mountContainer(t *testing.T, c *ContainerLayer) (root string, unmount func(
 	if err := os.Mkdir(target, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	options := append(r.Options, "lowerdir="+strings.Join(r.Lower, ":"), "upperdir="+r.Upper, "workdir="+r.Work)
+	if r, err = c.store.ShiftLayer(t.Context(), imageLayer(t, c), c.owners, r, nil); err != nil {
+		t.Fatal(err)
+	}
+	lower := strings.Join(r.Lower, ":")
+	for _, data := range r.Data {
+		lower += "::" + data
+	}
+	options := append(r.Options, "lowerdir="+lower, "upperdir="+r.Upper, "workdir="+r.Work)
 	if err := unix.Mount("overlay", target, "overlay", 0, strings.Join(options, ",")); err != nil {
 		t.Fatalf("mount: %v", err)
 	}

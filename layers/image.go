@@ -410,6 +410,7 @@ func (s *Store) RemoveImage(nameOrID string, force bool) (untagged, deleted []st
 		return nil, nil, fmt.Errorf("remove image %s: %w", nameOrID, notFound(img.ID, err))
 	}
 	also, err := s.removeListed(manifests)
+	err = errors.Join(err, s.SweepShifted())
 	return img.Names, append([]string{img.ID}, also...), err
 }
 

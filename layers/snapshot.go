@@ -75,6 +75,12 @@ type Rootfs struct {
 	// others LowerFiles is nil there. The files stay the store's.
 	Lower      []string
 	LowerFiles []*os.File `json:"-"`
+	// Data are directories below Lower of which nothing shows but the content of
+	// files that a lower directory refers to: see Store.ShiftLayer.
+	Data []string `json:",omitempty"`
+	// MapLower: Lower is to be mounted with the owners that files have in the
+	// container's user namespace.
+	MapLower bool `json:",omitempty"`
 	// Upper and Work are overlayfs' upperdir and workdir. Work must be
 	// emptied between two mounts (the volatile option insists).
 	Upper, Work string

@@ -29,7 +29,9 @@ type plainArea struct {
 	lock  *os.File
 	lower []dir // the parent's tree, if any
 	mark  unix.Timespec
-	once  sync.Once
+	// owners are those that the copy's files have in its container.
+	owners Owners
+	once   sync.Once
 }
 
 func (s *Store) newPlainArea(lower []dir, copy bool) (_ area, err error) {
@@ -158,7 +160,7 @@ func (a *plainArea) remove() (err error) {
 // walkChanged finds what differs between the parent's tree and its copy.
 func (a *plainArea) walkChanged(now, before *os.File) func(context.Context, func(*item) error) error {
 	return func(ctx context.Context, emit func(*item) error) error {
-		w := comparison{now: now, before: before, mark: a.mark, xattr: a.s.overlayXattr()}
+		w := comparison{now: now, before: before, mark: a.mark, xattr: a.s.overlayXattr(), owners: a.owners}
 		changed, err := w.compareDir(".")
 		if err != nil {
 			return err

@@ -32,6 +32,8 @@ type View struct {
 	opaque   []string
 	whiteout []string
 	live     bool // see Live
+	// owners are those that files of the top layer have in their container.
+	owners Owners
 }
 
 // overlayXattrPrefixes are the two places where overlayfs keeps its marks: the
@@ -76,6 +78,14 @@ func newView(dirs []*os.File, prefixes ...string) *View {
 // anything else.
 func (v *View) Live() *View {
 	v.live = true
+	return v
+}
+
+// OwnedBy gives the entries of the top layer the owners that files have in the user
+// namespace of the container that wrote it. It returns v, and must be called before
+// anything else.
+func (v *View) OwnedBy(o Owners) *View {
+	v.owners = o
 	return v
 }
 

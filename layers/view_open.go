@@ -147,6 +147,9 @@ func (v *View) addXattrsRun(infos []Info, entries []Entry) error {
 func (v *View) entry(info *Info) Entry {
 	e := Entry{Path: info.Path, Mode: info.Mode, UID: info.UID, GID: info.GID, ModTime: info.ModTime,
 		Linkname: info.Linkname, Rdev: info.Rdev}
+	if info.layer == 0 {
+		e.UID, e.GID = v.owners.Inside(e.UID, e.GID)
+	}
 	if info.IsRegular() {
 		file := *info
 		e.Size = info.Size
