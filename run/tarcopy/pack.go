@@ -21,6 +21,7 @@ type packer struct {
 	tar  *tar.Writer
 	o    Options
 	seen map[inode]string // first names of files with several
+	own  func(uid, gid int) (int, int)
 	buf  []byte
 }
 
@@ -28,7 +29,7 @@ type inode struct{ dev, ino uint64 }
 
 // pack writes s, named name, and all below it. Sockets are left out.
 func pack(ctx context.Context, s *source, name string, w io.Writer, o Options) error {
-	p := &packer{ctx: ctx, tar: tar.NewWriter(w), o: o, seen: make(map[inode]string), buf: make([]byte, 256<<10)}
+	p := &packer{ctx: ctx, tar: tar.NewWriter(w), o: o, own: s.owner, seen: make(map[inode]string), buf: make([]byte, 256<<10)}
 	if err := p.add(s.fd, &s.st, name); err != nil {
 		return err
 	}
@@ -65,6 +66,9 @@ func (p *packer) header(fd int, st *unix.Stat_t, name string) (*tar.Header, erro
 	h := &tar.Header{
 		Name: name, Typeflag: kind, Mode: int64(st.Mode & 0o7777), ModTime: time.Unix(st.Mtim.Unix()),
 		Uid: int(st.Uid), Gid: int(st.Gid), Format: tar.FormatPAX,
+	}
+	if p.own != nil {
+		h.Uid, h.Gid = p.own(h.Uid, h.Gid)
 	}
 	if kind != tar.TypeDir && st.Nlink > 1 {
 		id := inode{st.Dev, st.Ino}

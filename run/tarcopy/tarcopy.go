@@ -29,6 +29,9 @@ type Place struct {
 	// Path is slash separated; it is relative to Root, with a slash in front
 	// or without.
 	Path string
+	// Inside turns owners that files have here into those in the tar, Outside the
+	// other way round; nil changes none.
+	Inside, Outside func(uid, gid int) (int, int)
 }
 
 // Options say how to copy. The zero value is docker's default.
@@ -76,7 +79,7 @@ func Copy(ctx context.Context, from, to Place, o Options) error {
 		w.CloseWithError(err)
 		done <- err
 	}()
-	err = unpack(ctx, r, d, o)
+	err = unpack(ctx, r, d, to.Outside, o)
 	r.CloseWithError(err)
 	cancel(err)
 	if packed := <-done; err == nil || errors.Is(err, packed) {
@@ -107,7 +110,7 @@ func ReadTar(ctx context.Context, r io.Reader, to Place, o Options) error {
 	}
 	dir := os.NewFile(uintptr(fd), to.Path)
 	defer dir.Close()
-	return unpack(ctx, r, dir, o)
+	return unpack(ctx, r, dir, to.Outside, o)
 }
 
 // openIn opens a path in root as if root were the root directory.
@@ -125,6 +128,8 @@ type source struct {
 	path string
 	fd   int // O_PATH; the file itself, not what it leads to
 	st   unix.Stat_t
+	// owner makes the owners in the tar; nil leaves them.
+	owner func(uid, gid int) (int, int)
 }
 
 // openSource opens what is to be copied. A symbolic link is followed if that is
@@ -138,7 +143,7 @@ func openSource(p Place, follow bool) (*source, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "stat", Path: p.Path, Err: err}
 	}
-	s := &source{path: p.Path, fd: fd}
+	s := &source{path: p.Path, fd: fd, owner: p.Inside}
 	if err := unix.Fstat(fd, &s.st); err != nil {
 		s.close()
 		return nil, &os.PathError{Op: "stat", Path: p.Path, Err: err}

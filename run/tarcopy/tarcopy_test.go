@@ -125,7 +125,7 @@ func TestCopy(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			split := func(s string) []string { return strings.FieldsFunc(s, func(r rune) bool { return r == ',' }) }
 			from, to := root(t, split(c.from)...), root(t, split(c.to)...)
-			err := Copy(t.Context(), Place{from, c.path}, Place{to, c.dest}, Options{FollowLink: c.followed})
+			err := Copy(t.Context(), Place{Root: from, Path: c.path}, Place{Root: to, Path: c.dest}, Options{FollowLink: c.followed})
 			if c.fail == errAny && err != nil {
 				err = errAny
 			}
@@ -161,7 +161,7 @@ func TestCopyKeeps(t *testing.T) {
 	owned := os.Chown(path("d/e"), 12, 34) == nil
 	for _, archive := range []bool{false, true} {
 		to := root(t)
-		if err := Copy(t.Context(), Place{from, "d"}, Place{to, "n"}, Options{Archive: archive}); err != nil {
+		if err := Copy(t.Context(), Place{Root: from, Path: "d"}, Place{Root: to, Path: "n"}, Options{Archive: archive}); err != nil {
 			t.Fatal(err)
 		}
 		for name, mode := range map[string]uint32{"n/f": 0o104751, "n/g": 0o104751, "n/e": 0o041777, "n/p": 0o010600, "n": 0o040755} {
@@ -233,7 +233,7 @@ func TestReadTar(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			to := root(t, "f: outside", "in/")
-			err := ReadTar(t.Context(), entries(t, c.headers...), Place{to, "in"}, Options{})
+			err := ReadTar(t.Context(), entries(t, c.headers...), Place{Root: to, Path: "in"}, Options{})
 			if (err != nil) != c.fails {
 				t.Fatalf("ReadTar = %v", err)
 			}
@@ -246,7 +246,7 @@ func TestReadTar(t *testing.T) {
 		})
 	}
 	to := root(t, "f: file")
-	if err := ReadTar(t.Context(), entries(t), Place{to, "f"}, Options{}); !errors.Is(err, ErrNotDirectory) {
+	if err := ReadTar(t.Context(), entries(t), Place{Root: to, Path: "f"}, Options{}); !errors.Is(err, ErrNotDirectory) {
 		t.Errorf("ReadTar into a file = %v", err)
 	}
 }
@@ -257,7 +257,7 @@ func TestWriteTar(t *testing.T) {
 	for path, want := range map[string]string{"d/e": "e/ e/f", "d/e/f": "f", "d/.": "./ e/ e/f", "/": "./ d/ d/e/ d/e/f"} {
 		var b bytes.Buffer
 		progress := int64(0)
-		if err := WriteTar(t.Context(), Place{from, path}, &b, Options{OnProgress: func(n int64) { progress += n }}); err != nil {
+		if err := WriteTar(t.Context(), Place{Root: from, Path: path}, &b, Options{OnProgress: func(n int64) { progress += n }}); err != nil {
 			t.Fatal(err)
 		}
 		var names []string
@@ -288,7 +288,7 @@ func TestCopySparse(t *testing.T) {
 	if err := f.Truncate(9 << 20); err != nil {
 		t.Fatal(err)
 	}
-	if err := Copy(t.Context(), Place{from, "f"}, Place{to, "f"}, Options{}); err != nil {
+	if err := Copy(t.Context(), Place{Root: from, Path: "f"}, Place{Root: to, Path: "f"}, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	want, err := os.ReadFile(from.Name() + "/f")
@@ -315,7 +315,7 @@ func TestCopyOntoMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(to.Name()+"/f", unix.MNT_DETACH)
-	if err := Copy(t.Context(), Place{from, "f"}, Place{to, "f"}, Options{}); err != nil {
+	if err := Copy(t.Context(), Place{Root: from, Path: "f"}, Place{Root: to, Path: "f"}, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(to.Name() + "/mounted"); string(b) != "new" {
@@ -324,7 +324,7 @@ func TestCopyOntoMount(t *testing.T) {
 	if err := unix.Mount("", to.Name()+"/f", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := Copy(t.Context(), Place{from, "f"}, Place{to, "f"}, Options{}); !errors.Is(err, unix.EROFS) {
+	if err := Copy(t.Context(), Place{Root: from, Path: "f"}, Place{Root: to, Path: "f"}, Options{}); !errors.Is(err, unix.EROFS) {
 		t.Errorf("Copy onto a file mounted read-only = %v", err)
 	}
 }
@@ -343,11 +343,52 @@ func FuzzReadTar(f *testing.F) {
 		// Few bytes can stand for a file without end.
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		_ = ReadTar(ctx, bytes.NewReader(b), Place{to, "in"}, Options{})
+		_ = ReadTar(ctx, bytes.NewReader(b), Place{Root: to, Path: "in"}, Options{})
 		names, err := os.ReadDir(to.Name())
 		content, readErr := os.ReadFile(to.Name() + "/f")
 		if err != nil || readErr != nil || len(names) != 2 || string(content) != "outside" {
 			t.Errorf("outside: %v, %q, %v", names, content, errors.Join(err, readErr))
 		}
 	})
+}
+
+// TestCopyOwners: owners are as the tar has them in between, new files root's there.
+func TestCopyOwners(t *testing.T) {
+	from := root(t, "d/", "d/f: 1")
+	to := root(t, "d/")
+	path := filepath.Join(to.Name(), "d")
+	if os.Chown(path, 12, 34) != nil {
+		t.Skip("only root can change owners")
+	}
+	var b bytes.Buffer
+	inside := func(uid, gid int) (int, int) { return uid + 5, gid + 6 }
+	outside := func(uid, gid int) (int, int) { return uid + 100, gid + 200 }
+	if err := WriteTar(t.Context(), Place{Root: from, Path: "d", Inside: inside}, &b, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	in := tar.NewReader(bytes.NewReader(b.Bytes()))
+	if h, err := in.Next(); err != nil || h.Uid != 5 || h.Gid != 6 {
+		t.Errorf("the tar begins with %+v, %v, want the owner 5:6", h, err)
+	}
+	for archive, want := range map[bool][2]uint32{false: {100, 200}, true: {105, 206}} {
+		if err := ReadTar(t.Context(), bytes.NewReader(b.Bytes()), Place{Root: to, Path: "/", Outside: outside}, Options{Archive: archive}); err != nil {
+			t.Fatal(err)
+		}
+		dir := [2]uint32{12, 34} // it was there before
+		if archive {
+			dir = want
+		}
+		for name, want := range map[string][2]uint32{"d": dir, "d/f": want} {
+			var st unix.Stat_t
+			if err := unix.Lstat(filepath.Join(to.Name(), name), &st); err != nil {
+				t.Fatal(err)
+			}
+			if got := [2]uint32{st.Uid, st.Gid}; got != want {
+				t.Errorf("%s with archive %v: owner %v, want %v", name, archive, got, want)
+			}
+		}
+		if err := os.Chown(path, 12, 34); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -24,14 +24,15 @@ type unpacker struct {
 	ctx  context.Context
 	o    Options
 	dir  *os.File
-	dirs []*tar.Header // whose times are set at the end
+	own  func(uid, gid int) (int, int) // see Place.Outside
+	dirs []*tar.Header                 // whose times are set at the end
 	buf  []byte
 }
 
 // unpack reads a tar to its end. A file takes the place of another, and a
 // directory is merged with another, but neither takes the other's place.
-func unpack(ctx context.Context, r io.Reader, dir *os.File, o Options) error {
-	u := &unpacker{ctx: ctx, o: o, dir: dir, buf: make([]byte, 256<<10)}
+func unpack(ctx context.Context, r io.Reader, dir *os.File, own func(uid, gid int) (int, int), o Options) error {
+	u := &unpacker{ctx: ctx, o: o, dir: dir, own: own, buf: make([]byte, 256<<10)}
 	in := tar.NewReader(r)
 	for {
 		if err := context.Cause(ctx); err != nil {
@@ -88,7 +89,12 @@ func (u *unpacker) openParent(name string) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(dir)
-	if err := unix.Mkdirat(dir, base, 0o755); err != nil && err != unix.EEXIST {
+	err = unix.Mkdirat(dir, base, 0o755)
+	if err == nil && u.own != nil {
+		uid, gid := u.own(0, 0)
+		err = unix.Fchownat(dir, base, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err != nil && err != unix.EEXIST {
 		return -1, err
 	}
 	return u.open(name, unix.O_PATH|unix.O_DIRECTORY)
@@ -134,31 +140,33 @@ func (u *unpacker) make(dir int, base string, h *tar.Header, content io.Reader) 
 	case tar.TypeReg:
 		return u.makeRegular(dir, base, h, content)
 	case tar.TypeDir:
-		if err := unix.Mkdirat(dir, base, 0o700); err != nil && err != unix.EEXIST {
+		err := unix.Mkdirat(dir, base, 0o700)
+		if err != nil && err != unix.EEXIST {
 			return err
 		}
 		u.dirs = append(u.dirs, h)
-		return u.finish(dir, base, h)
+		return u.finish(dir, base, h, err == nil)
 	case tar.TypeLink:
 		return u.makeLink(dir, base, h)
 	case tar.TypeSymlink:
 		if err := unix.Symlinkat(h.Linkname, dir, base); err != nil {
 			return err
 		}
-		return u.finish(dir, base, h)
+		return u.finish(dir, base, h, true)
 	case tar.TypeFifo, tar.TypeChar, tar.TypeBlock:
 		kind := map[byte]uint32{tar.TypeFifo: unix.S_IFIFO, tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK}[h.Typeflag]
 		dev := unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
 		if err := unix.Mknodat(dir, base, kind|0o600, int(dev)); err != nil {
 			return err
 		}
-		return u.finish(dir, base, h)
+		return u.finish(dir, base, h, true)
 	}
 	return fmt.Errorf("files of type %q in a tar are not supported", h.Typeflag)
 }
 
 func (u *unpacker) makeRegular(dir int, base string, h *tar.Header, content io.Reader) (err error) {
 	fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	made := err == nil
 	if err == unix.EEXIST {
 		fd, err = openMounted(dir, base)
 	}
@@ -170,7 +178,7 @@ func (u *unpacker) makeRegular(dir int, base string, h *tar.Header, content io.R
 	if err := u.write(f, content); err != nil {
 		return err
 	}
-	if err := u.finish(dir, base, h); err != nil {
+	if err := u.finish(dir, base, h, made); err != nil {
 		return err
 	}
 	if value := h.PAXRecords[xattrPrefix+capability]; value != "" {
@@ -241,12 +249,29 @@ func (u *unpacker) makeLink(dir int, base string, h *tar.Header) error {
 	return unix.Linkat(from, old, dir, base, 0)
 }
 
-// finish gives a file its owner, mode and time.
-func (u *unpacker) finish(dir int, base string, h *tar.Header) error {
-	if u.o.Archive {
-		if err := unix.Fchownat(dir, base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("chown to %d:%d: %w", h.Uid, h.Gid, err)
-		}
+// setOwner gives a file the owner in the tar, if that is wanted. A new file in a
+// container with a user namespace of its own is not that of the container's root yet.
+func (u *unpacker) setOwner(dir int, base string, h *tar.Header, made bool) error {
+	uid, gid := 0, 0
+	switch {
+	case u.o.Archive:
+		uid, gid = h.Uid, h.Gid
+	case u.own == nil || !made:
+		return nil
+	}
+	if u.own != nil {
+		uid, gid = u.own(uid, gid)
+	}
+	if err := unix.Fchownat(dir, base, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("chown to %d:%d: %w", uid, gid, err)
+	}
+	return nil
+}
+
+// finish gives a file its owner, mode and time; made says that it is a new one.
+func (u *unpacker) finish(dir int, base string, h *tar.Header, made bool) error {
+	if err := u.setOwner(dir, base, h, made); err != nil {
+		return err
 	}
 	if h.Typeflag != tar.TypeSymlink {
 		if err := chmodIn(dir, base, uint32(h.Mode&0o7777)); err != nil {
