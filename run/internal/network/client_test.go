@@ -22,7 +22,7 @@ func visitors(t *testing.T) (machine, visitor *os.File) {
 	t.Helper()
 	var ends []*inside
 	for range 2 {
-		in, err := newInside(func() error { return nil })
+		in, err := newInside(nil, func() error { return nil })
 		must(t, err)
 		t.Cleanup(func() { in.Close() })
 		ends = append(ends, in)

@@ -19,13 +19,18 @@ type inside struct {
 	links *netlink.Handle
 }
 
-// newInside makes a network namespace with the loopback interface up, and calls also
-// there. Interfaces that are put there have no IPv6 unless they are given addresses.
-func newInside(also func() error) (*inside, error) {
+// newInside makes a network namespace, unless there is one, with the loopback interface
+// up, and calls also there. Interfaces that are put there have no IPv6 unless they are given addresses.
+func newInside(there *os.File, also func() error) (*inside, error) {
 	in := new(inside)
 	err := onThread(func() (err error) {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("make network namespace: %w", os.NewSyscallError("unshare", err))
+		if there != nil {
+			err = os.NewSyscallError("setns", unix.Setns(int(there.Fd()), unix.CLONE_NEWNET))
+		} else {
+			err = os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_NEWNET))
+		}
+		if err != nil {
+			return fmt.Errorf("make network namespace: %w", err)
 		}
 		if in.ns, err = os.Open(ownNamespace); err != nil {
 			return err

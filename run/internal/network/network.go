@@ -16,6 +16,7 @@ package network
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"time"
 )
 
@@ -49,6 +50,8 @@ type Network struct {
 
 // Request asks for a container's network namespace.
 type Request struct {
+	// Namespace is used, and stays the caller's; nil makes one.
+	Namespace *os.File `json:"-"`
 	// ID, Name and Hostname are the container's.
 	ID, Name, Hostname string
 	// Attachments are the networks, the default route's first. None makes a

@@ -92,7 +92,7 @@ func (s *Sandbox) makeInside() (err error) {
 		s.names = newNameServer(&names{dir: s.dir, own: s.leased}, &relay{servers: upstream(&s.request)})
 		also = s.names.open
 	}
-	s.in, err = newInside(also)
+	s.in, err = newInside(s.request.Namespace, also)
 	return err
 }
 

@@ -14,7 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"cooper/run/internal/idmap"
 )
 
 // outsideAddress is a machine on the other side of the router.
@@ -27,7 +31,7 @@ var (
 // that one's namespace.
 func world(t *testing.T) *os.File {
 	t.Helper()
-	in, err := newInside(func() error { return nil })
+	in, err := newInside(nil, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +58,40 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestSandboxNamespace: a namespace that belongs to another user namespace becomes the
+// container's, and stays its maker's.
+func TestSandboxNamespace(t *testing.T) {
+	ids := []specs.LinuxIDMapping{{ContainerID: 3, HostID: 0, Size: 1}}
+	own, err := idmap.Make(ids, ids, true)
+	must(t, err)
+	defer own.Close()
+	r := request(t.TempDir(), "own", testNetwork(1))
+	r.Namespace = own.Net
+	s, err := Setup(t.Context(), r)
+	must(t, err)
+	var given, used unix.Stat_t
+	must(t, unix.Fstat(int(own.Net.Fd()), &given))
+	must(t, unix.Stat(s.Path(), &used))
+	if given.Ino != used.Ino {
+		t.Errorf("the namespace is %d, want %d", used.Ino, given.Ino)
+	}
+	owner, err := unix.IoctlRetInt(int(own.Net.Fd()), unix.NS_GET_USERNS)
+	must(t, err)
+	defer unix.Close(owner)
+	var user, want unix.Stat_t
+	must(t, unix.Fstat(owner, &user))
+	must(t, unix.Fstat(int(own.User.Fd()), &want))
+	if user.Ino != want.Ino {
+		t.Errorf("the namespace is of user namespace %d, want %d", user.Ino, want.Ino)
+	}
+	if _, err := s.in.links.LinkByName("eth0"); err != nil {
+		t.Error(err)
+	}
+	must(t, s.Close())
+	must(t, unix.Fstat(int(own.Net.Fd()), &used))
+	must(t, Leave(&r))
 }
 
 // testNetwork is a network of the given number.
