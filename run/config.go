@@ -51,6 +51,8 @@ type Config struct {
 	PID, IPC string
 	// UTS is "" (private) or "host".
 	UTS string
+	// UserNS is a user namespace of the container's own; nil means this process's.
+	UserNS *UserNS `json:",omitempty"`
 	// CgroupNS is "private" or "host"; "" means private with cgroup version
 	// 2, unless Privileged, and host with version 1.
 	CgroupNS string

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cooper/layers"
+	"cooper/run/internal/idmap"
 	"cooper/run/internal/wire"
 )
 
@@ -116,12 +117,15 @@ type rootMount struct {
 	binds  []specs.Mount
 	// readOnly is for the root file system alone.
 	readOnly bool
+	// userns is the container's own user namespace; nil for none.
+	userns *UserNS
 }
 
 func (c *Container) newRootMount() (*rootMount, error) {
 	m := &rootMount{dir: filepath.Join(c.RunDir(), "root"), readOnly: c.opts().Config.ReadOnly}
 	var err error
-	if m.rootfs, err = c.Rootfs(); err != nil {
+	m.userns = c.opts().Config.UserNS
+	if m.rootfs, err = c.mountRootfs(); err != nil {
 		return nil, err
 	}
 	for _, asked := range c.opts().Mounts {
@@ -210,18 +214,58 @@ func (m *rootMount) mountRootfs(at string) error {
 	if err := m.cleanWork(); err != nil {
 		return err
 	}
-	var names []string
-	for _, path := range append(slices.Clone(r.Lower), stubs) {
-		// By descriptors: hundreds of layers have to fit into one page.
-		f, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if m.userns != nil && !r.MapLower {
+		uid, gid := m.userns.Owners.Outside(0, 0)
+		if err := idmap.Adopt(stubs, r.Lower[0], int(uid), int(gid)); err != nil {
+			return err
+		}
+	}
+	// By descriptors: hundreds of layers have to fit into one page.
+	lower, err := openAll(append(slices.Clone(r.Lower), stubs))
+	defer closeAll(lower)
+	if err != nil {
+		return err
+	}
+	if r.MapLower {
+		mapped, unmount, err := m.mapOwners(lower)
+		defer closeAll(mapped)
+		defer unmount()
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		names = append(names, fdPath(f))
+		lower = mapped
 	}
-	options := append(slices.Clone(r.Options), "lowerdir="+strings.Join(names, ":"), "upperdir="+escapeOverlay(r.Upper), "workdir="+escapeOverlay(r.Work))
+	data, err := openAll(r.Data)
+	defer closeAll(data)
+	if err != nil {
+		return err
+	}
+	options := append(slices.Clone(r.Options), "lowerdir="+idmap.LowerOption(lower, data), "upperdir="+escapeOverlay(r.Upper), "workdir="+escapeOverlay(r.Work))
 	return os.NewSyscallError("mount overlay", unix.Mount("overlay", at, "overlay", 0, strings.Join(options, ",")))
+}
+
+// mapOwners mounts directories with the owners of the container's user namespace.
+func (m *rootMount) mapOwners(dirs []*os.File) ([]*os.File, func(), error) {
+	n, err := idmap.Make(mappings(m.userns.Owners.UIDs), mappings(m.userns.Owners.GIDs), false)
+	if err != nil {
+		return nil, func() {}, err
+	}
+	defer n.Close()
+	return idmap.Mount(dirs, n.User, filepath.Join(m.dir, "lower"))
+}
+
+// openAll opens directories to be mounted. Those that were opened are returned with an
+// error too.
+func openAll(paths []string) ([]*os.File, error) {
+	var files []*os.File
+	for _, path := range paths {
+		f, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return files, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
 }
 
 // makePoints makes mount points.

@@ -137,6 +137,11 @@ func (cs *Containers) CreateToStart(ctx context.Context, o ContainerOptions) (_ 
 	if o.Name, err = cs.claim(o.Name, o.ID); err != nil {
 		return nil, err
 	}
+	release, err := cs.chooseIDs(&o)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	c.present.Store(&o)
 	if err := c.writeState(State{Status: StatusCreated}); err != nil {
 		return nil, err
@@ -434,7 +439,7 @@ func (c *Container) removeRunDir() error { return os.RemoveAll(c.RunDir()) }
 func (c *Container) kept() bool { return !c.opts().Foreground && c.opts().Rootfs == "" }
 
 func (c *Container) layerOptions() layers.ContainerLayerOptions {
-	return layers.ContainerLayerOptions{Volatile: c.opts().AutoRemove}
+	return layers.ContainerLayerOptions{Volatile: c.opts().AutoRemove, Owners: c.opts().Config.UserNS.owners()}
 }
 
 // Layer returns the container's writable layer. Containers that run in the
@@ -465,7 +470,18 @@ func (c *Container) View() (*layers.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openRootfs(r)
+	v, err := openRootfs(r)
+	if err != nil || c.opts().Rootfs != "" {
+		return v, err
+	}
+	return v.OwnedBy(c.opts().Config.UserNS.owners()), nil
+}
+
+// warn tells the user.
+func (cs *Containers) warn(text string) {
+	if cs.Warn != nil {
+		cs.Warn(text)
+	}
 }
 
 // DiskUsage returns how many bytes the container takes on disk: what it wrote, and

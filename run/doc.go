@@ -34,6 +34,11 @@
 // as long as the lock is held. Containers with Foreground set end with the process
 // that runs them and are otherwise the same.
 //
+// A container with a user namespace of its own (UserNS) has it from its monitor, which
+// also makes its network namespace there. What it writes has the ids outside on disk;
+// Owners in package layers turn them into those inside wherever files leave it. The
+// layers below are mounted with other owners, or stand in a tree made for these ids.
+//
 // Inside the container the runner's last stage, a few hundred lines of C that run
 // before any Go runtime, installs the seccomp filter, drops privileges and
 // executes the user's program. The filter is compiled here, once per process.

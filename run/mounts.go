@@ -108,7 +108,7 @@ func (c *Config) defaultMounts(t Tier) []specs.Mount {
 		shm = defaultShmSize
 	}
 	pts := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
-	if !t.SingleID {
+	if c.hasTTYGroup(t) {
 		pts = append(pts, "gid=5") // tty's, which does not exist with a single id
 	}
 	ms := []specs.Mount{
@@ -138,7 +138,7 @@ func (c *Config) defaultMounts(t Tier) []specs.Mount {
 }
 
 func (c *Config) procMount(t Tier) specs.Mount {
-	if t.Proc && (c.PID != "host" || !t.Rootless) {
+	if t.Proc && (c.PID != "host" || !t.Rootless && c.UserNS == nil) {
 		return specs.Mount{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}}
 	}
 	// The outer one, because a fresh one is refused here.
@@ -150,7 +150,8 @@ func (c *Config) procMount(t Tier) specs.Mount {
 // the outer one are hidden.
 func (c *Config) sysMount(t Tier) specs.Mount {
 	opts := []string{"nosuid", "noexec", "nodev"}
-	if t.Rootless && (c.Network != "none" || !t.Proc) {
+	own := c.Network == "none" || c.UserNS != nil && c.joinedUserNS() == "" && c.Network == sandboxed
+	if (t.Rootless || c.UserNS != nil) && (!own || !t.Proc) {
 		// Everything below as well: a delegated cgroup of the user's is
 		// writable for the container's root.
 		ro := "ro"

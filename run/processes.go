@@ -19,8 +19,8 @@ import (
 
 // Process is a process of a container, as /proc describes it.
 type Process struct {
-	// PID and PPID are as this process sees them, and so are UID and GID,
-	// the effective ones.
+	// PID and PPID are as this process sees them. UID and GID are the effective
+	// ones, as the container has them.
 	PID, PPID, PGID, SID int
 	UID, GID             int
 	// Name is the program's, at most 15 bytes; Args are empty for what has
@@ -63,6 +63,8 @@ func (c *Container) Processes() ([]Process, error) {
 		if err != nil {
 			return nil, c.fail("list processes", err)
 		}
+		uid, gid := c.opts().Config.UserNS.owners().Inside(uint32(p.UID), uint32(p.GID))
+		p.UID, p.GID = int(uid), int(gid)
 		list = append(list, p)
 	}
 	place := func(p Process) int {

@@ -141,6 +141,9 @@ func (c *Container) erase(o RemoveOptions) error {
 }
 
 func (c *Container) removeLayer() error {
+	if err := c.forgetIDs(); err != nil {
+		return c.fail("remove", err)
+	}
 	if c.opts().ID != "" && !c.kept() {
 		return nil
 	}

@@ -38,7 +38,7 @@ func (c *Config) Spec(v *layers.View, t Tier) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, home, err := lookupUser(v, c.User, c.GroupAdd)
+	user, home, err := lookupUser(v, c.user(), c.GroupAdd)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +100,9 @@ func (c *Config) check(t Tier) error {
 			return fmt.Errorf("namespace %q is not known: want host, or container: and a container that runs", mode)
 		}
 	}
+	if err := c.checkUserNS(t); err != nil {
+		return err
+	}
 	if c.CgroupNS != "" && c.CgroupNS != "host" && c.CgroupNS != "private" {
 		return fmt.Errorf("cgroup namespace %q is not known: want host or private", c.CgroupNS)
 	}
@@ -110,6 +113,14 @@ func (c *Config) check(t Tier) error {
 		return c.checkControllers(ownParent())
 	}
 	return nil
+}
+
+// user is who the first process is, "" meaning root.
+func (c *Config) user() string {
+	if c.User == "" && c.UserNS != nil {
+		return c.UserNS.User
+	}
+	return c.User
 }
 
 func (c *Config) hostNetwork() bool { return c.Network == "" || c.Network == "host" }
@@ -164,6 +175,9 @@ func (c *Config) namespaces(t Tier) []specs.LinuxNamespace {
 	add(isPrivate(c.IPC), specs.IPCNamespace)
 	add(c.Network == "none", specs.NetworkNamespace)
 	add(c.cgroupNamespace(t), specs.CgroupNamespace)
+	if c.UserNS != nil {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.UserNamespace, Path: strings.TrimPrefix(c.joinedUserNS(), userNSPath)})
+	}
 	for _, join := range []struct {
 		kind  specs.LinuxNamespaceType
 		value string
@@ -192,8 +206,9 @@ func (c *Config) addResources(s *specs.Spec, t Tier, cdiNodes []*cdispecs.Device
 	if err != nil {
 		return err
 	}
-	addDevices(s, devices, t.Rootless)
-	cdiRules, err := addCDINodes(s, cdiNodes, t.Rootless)
+	bound := t.Rootless || c.UserNS != nil
+	addDevices(s, devices, bound)
+	cdiRules, err := addCDINodes(s, cdiNodes, bound)
 	if err != nil {
 		return err
 	}

@@ -205,7 +205,7 @@ func (c *Container) request() (*life.Request, []*os.File, error) {
 	conf := o.Config
 	t := Task{ID: c.id, Config: &conf}
 	var err error
-	if t.Rootfs, err = c.Rootfs(); err != nil {
+	if t.Rootfs, err = c.mountRootfs(); err != nil {
 		return nil, nil, err
 	}
 	mounts, trees, err := c.mounts()
@@ -224,10 +224,19 @@ func (c *Container) request() (*life.Request, []*os.File, error) {
 	if o.AutoRemove && len(o.Program) > 0 {
 		req.Remover, req.Environment = append(slices.Clone(o.Program), c.id), os.Environ()
 	}
+	if conf.UserNS != nil {
+		if t.View, err = c.View(); err != nil {
+			return nil, nil, err
+		}
+		defer t.View.Close()
+	}
 	if err := c.joinOthers(&conf); err != nil {
 		return nil, nil, err
 	}
 	if err := c.connect(req, &t, &conf); err != nil {
+		return nil, nil, err
+	}
+	if err := c.addAccounts(&t, &conf); err != nil {
 		return nil, nil, err
 	}
 	run, files, err := newRequest(&t, "")
@@ -273,7 +282,7 @@ func (c *Container) joinOthers(conf *Config) error {
 			*mode = "ns:" + path
 		}
 	}
-	return nil
+	return c.joinUserNS(conf)
 }
 
 // namespaceOf is the path of the namespace that a mode "container:NAME" means; ""

@@ -191,6 +191,10 @@ func newRequest(t *Task, parent string) (*wire.Run, []*os.File, error) {
 		return nil, nil, err
 	}
 	req.Spec = forRunner(spec)
+	if conf != nil {
+		owners := conf.UserNS.owners()
+		req.UIDs, req.GIDs = mappings(owners.UIDs), mappings(owners.GIDs)
+	}
 	var files []*os.File
 	req.Rootfs, files = newRootfs(t.Rootfs, files)
 	for _, tree := range t.Trees {
@@ -237,7 +241,7 @@ func newStage(s *specs.Spec) (wire.Stage, error) {
 // newRootfs names a root file system and adds the files that are its directories
 // to those that go with the request.
 func newRootfs(r layers.Rootfs, files []*os.File) (wire.Rootfs, []*os.File) {
-	w := wire.Rootfs{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Options: r.Options, Dir: r.Dir}
+	w := wire.Rootfs{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Options: r.Options, Dir: r.Dir, Data: r.Data, MapLower: r.MapLower}
 	for i := range r.Lower {
 		n := wire.NoFile
 		if i < len(r.LowerFiles) && r.LowerFiles[i] != nil {

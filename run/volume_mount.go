@@ -39,7 +39,7 @@ func (c *Container) prepareMount(ctx context.Context, view *layers.View, m *Cont
 	case "volume":
 		o := VolumeOptions{Labels: m.Labels, Options: m.DriverOptions}
 		if !m.NoCopy && m.Subpath == "" {
-			o.fill = func(dir string) error { return fillVolume(ctx, view, m.Destination, dir) }
+			o.fill = func(dir string) error { return c.fillVolume(ctx, view, m.Destination, dir) }
 		}
 		v, err := c.cs.CreateVolume(m.Name, o)
 		if err != nil {
@@ -59,11 +59,12 @@ func (c *Container) prepareMount(ctx context.Context, view *layers.View, m *Cont
 		m.ImageID = img.ID
 	}
 	if m.Chown {
-		user, _, err := lookupUser(view, c.opts().Config.User, nil)
+		user, _, err := lookupUser(view, c.opts().Config.user(), nil)
 		if err != nil {
 			return err
 		}
-		return ChownTree(ctx, m.Source, int(user.UID), int(user.GID))
+		uid, gid := c.opts().Config.UserNS.owners().Outside(user.UID, user.GID)
+		return ChownTree(ctx, m.Source, int(uid), int(gid))
 	}
 	return nil
 }
@@ -82,16 +83,41 @@ func (m *ContainerMount) checkSource() error {
 
 // fillVolume gives dir, which is empty, what the image has at dest: content,
 // owners and modes, those of the directory itself as well.
-func fillVolume(ctx context.Context, view *layers.View, dest, dir string) error {
+func (c *Container) fillVolume(ctx context.Context, view *layers.View, dest, dir string) error {
 	st, err := view.Stat(dest)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir() {
-		return nil
+		return c.giveEmptyVolume(view, dir)
 	}
 	if err != nil {
 		return err
 	}
-	_, err = view.Extract(ctx, dir, layers.ExtractOptions{Root: dest})
-	return err
+	if _, err = view.Extract(ctx, dir, layers.ExtractOptions{Root: dest}); err != nil {
+		return err
+	}
+	return c.giveVolume(dir)
+}
+
+// giveEmptyVolume gives a volume that nobody has got yet to the user of a container with
+// a user namespace of its own, as podman does.
+func (c *Container) giveEmptyVolume(view *layers.View, dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); c.opts().Config.UserNS == nil || err != nil || st.Uid != 0 || st.Gid != 0 {
+		return err
+	}
+	user, _, err := lookupUser(view, c.opts().Config.user(), nil)
+	if err != nil {
+		return err
+	}
+	uid, gid := c.opts().Config.UserNS.owners().Outside(user.UID, user.GID)
+	return os.Chown(dir, int(uid), int(gid))
+}
+
+// giveVolume gives a new volume to the ids of the container's user namespace.
+func (c *Container) giveVolume(dir string) error {
+	if o := c.opts().Config.UserNS.owners(); !o.IsZero() {
+		return o.GiveTree(dir)
+	}
+	return nil
 }
 
 // ChownTree gives dir and all below it to a user.
@@ -132,7 +158,7 @@ func (c *Container) mounts() (mounts []specs.Mount, trees []Tree, err error) {
 		var mount specs.Mount
 		switch {
 		case m.Type == "image":
-			tree, err = c.cs.imageTree(m, over)
+			tree, err = c.imageTree(m, over)
 		case m.Overlay:
 			tree, err = c.cs.overlayTree(m, over)
 		case m.Type == "volume":
@@ -232,12 +258,13 @@ func (cs *Containers) overlayTree(m ContainerMount, over string) (*Tree, error) 
 }
 
 // imageTree mounts an image or a part of it, read-only.
-func (cs *Containers) imageTree(m ContainerMount, over string) (*Tree, error) {
-	img, err := cs.store.Image(m.ImageID)
+func (c *Container) imageTree(m ContainerMount, over string) (*Tree, error) {
+	store := c.cs.store
+	img, err := store.Image(m.ImageID)
 	if err != nil {
 		return nil, err
 	}
-	view, err := cs.store.View(img.Layer)
+	view, err := store.View(img.Layer)
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +277,13 @@ func (cs *Containers) imageTree(m ContainerMount, over string) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := cs.store.LayerRootfs(img.Layer, over)
+	r, err := store.LayerRootfs(img.Layer, over)
+	if err == nil {
+		err = giveUpper(r, c.opts().Config.UserNS)
+	}
+	if err == nil {
+		r, err = c.withOwners(r, img.Layer)
+	}
 	if err != nil {
 		return nil, err
 	}

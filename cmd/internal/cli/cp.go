@@ -181,6 +181,9 @@ func (e *Env) openPlace(ctx context.Context, roots copyRoots, a copyArg) (tarcop
 		}
 	}
 	p.Root = roots[id].file
+	if c != nil {
+		p.Inside, p.Outside = c.Owners()
+	}
 	return p, nil
 }
 

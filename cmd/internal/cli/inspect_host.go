@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"cooper/layers"
 	"cooper/run"
 )
 
@@ -42,6 +43,7 @@ type hostConfigInspect struct {
 	Tmpfs             map[string]string `json:",omitempty"`
 	UTSMode           string
 	UsernsMode        string
+	IDMappings        *idMappings `json:",omitempty"` // podman's
 	ShmSize           int64
 	Sysctls           map[string]string `json:",omitempty"`
 	Runtime           string
@@ -68,6 +70,22 @@ type hostConfigInspect struct {
 	CPURealtimeRuntime int64  `json:"CpuRealtimeRuntime"`
 	DeviceCgroupRules  []string
 	MemorySwappiness   *uint64
+}
+
+// idMappings are ids of a user namespace: inside, outside, how many.
+type idMappings struct {
+	UIDMap []string `json:"UidMap"`
+	GIDMap []string `json:"GidMap"`
+}
+
+func describeOwners(o layers.Owners) *idMappings {
+	lines := func(m []layers.IDRange) (out []string) {
+		for _, r := range m {
+			out = append(out, fmt.Sprintf("%d:%d:%d", r.Inside, r.Outside, r.Size))
+		}
+		return out
+	}
+	return &idMappings{lines(o.UIDs), lines(o.GIDs)}
 }
 
 // deviceRequest asks for devices by their CDI names.
@@ -161,6 +179,9 @@ func describeHostConfig(o run.ContainerOptions) hostConfigInspect {
 	in.MemorySwappiness = c.MemorySwappiness
 	for _, rule := range c.DeviceRules {
 		in.DeviceCgroupRules = append(in.DeviceCgroupRules, deviceRuleText(rule))
+	}
+	if c.UserNS != nil {
+		in.UsernsMode, in.IDMappings = c.UserNS.Mode, describeOwners(c.UserNS.Owners)
 	}
 	if c.NoNewPrivileges {
 		in.SecurityOpt = append(in.SecurityOpt, "no-new-privileges")

@@ -32,8 +32,9 @@ type keptFlags struct {
 	stopTimeoutSet     bool
 	timeout            uint64
 	runtime            string
-	userns, uts        string
+	uts                string
 	ipc, pid, cgroupns string
+	ids                idFlags
 }
 
 func (f *keptFlags) declare(fs *pflag.FlagSet) {
@@ -54,7 +55,7 @@ func (f *keptFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVar(&f.ipc, "ipc", "", "Share memory by `MODE` host, container:NAME, shareable, private or none")
 	fs.StringVar(&f.uts, "uts", "", "Have the host name of `MODE` host or private")
 	fs.StringVar(&f.cgroupns, "cgroupns", "", "See cgroups of `MODE` host or private")
-	fs.StringVar(&f.userns, "userns", "", "Have the users of `MODE` host, the only one there is")
+	f.ids.declare(fs)
 	fs.StringVar(&f.runtime, "runtime", "", "Another OCI runtime: refused, containers are run by this command itself")
 	fs.Lookup("runtime").Hidden = true
 }
@@ -231,12 +232,5 @@ func (f *keptFlags) namespaces(o *run.ContainerOptions) error {
 	if c.UTS == "host" && (c.Hostname != "" || c.Domainname != "") {
 		return errors.New("conflicting options: hostname and the UTS mode")
 	}
-	switch name, _, _ := strings.Cut(f.userns, ":"); name {
-	case "", "host":
-	case "keep-id", "nomap", "auto", "private":
-		return fmt.Errorf("--userns=%s is not possible: all containers of a user are in one user namespace, where root is the user; leave it out", f.userns)
-	default:
-		return fmt.Errorf("--userns: invalid USER mode: %s", f.userns)
-	}
-	return nil
+	return f.ids.apply(c)
 }

@@ -115,6 +115,13 @@ func TestRunOptions(t *testing.T) {
 		{"namespaces", []string{"--pid", "host", "--ipc", "container:x", "--uts", "host", "--cgroupns", "private", "--userns", "host"}, nil, from(func(o *run.ContainerOptions) {
 			o.Config.PID, o.Config.IPC, o.Config.UTS, o.Config.CgroupNS = "host", "container:x", "host", "private"
 		})},
+		{"own users", []string{"--userns", "keep-id:uid=5"}, nil, from(func(o *run.ContainerOptions) {
+			o.Config.UserNS = &run.UserNS{Mode: "keep-id:uid=5"}
+		})},
+		{"mapped users", []string{"--uidmap", "0:1000:10", "--uidmap", "10:5"}, nil, from(func(o *run.ContainerOptions) {
+			ids := []layers.IDRange{{Inside: 0, Outside: 1000, Size: 10}, {Inside: 10, Outside: 5, Size: 1}}
+			o.Config.UserNS = &run.UserNS{Mode: "private", Owners: layers.Owners{UIDs: ids, GIDs: ids}}
+		})},
 		{"private namespaces", []string{"--pid", "private", "--ipc", "shareable", "--uts=private"}, nil, from(func(*run.ContainerOptions) {})},
 		{"health", []string{"--health-cmd", "curl x", "--health-interval", "5s", "--health-timeout=2s", "--health-start-period=1m", "--health-start-interval=1s"}, nil, from(func(o *run.ContainerOptions) {
 			o.Health = &run.HealthConfig{
@@ -234,7 +241,11 @@ func TestRunErrors(t *testing.T) {
 		{"--uts container:x", "invalid UTS mode: container:x"},
 		{"--cgroupns x", "invalid CGROUPNS mode: x"},
 		{"--uts host -h box", "conflicting options: hostname and the UTS mode"},
-		{"--userns keep-id", "--userns=keep-id is not possible"},
+		{"--userns keep-id:x=1", "--userns: invalid USER mode keep-id:x=1: unknown option \"x\""},
+		{"--userns auto --uidmap 0:1:2", "cannot be given together"},
+		{"--uidmap 0:1:0", "--uidmap: invalid id mapping \"0:1:0\": the size is 0"},
+		{"--gidmap x", "--gidmap: invalid id mapping \"x\": want CONTAINER:OUTSIDE:SIZE"},
+		{"--uidmap 0:1 --subuidname x", "--uidmap and --subuidname cannot be given together"},
 		{"--userns x", "invalid USER mode: x"},
 		{"--runtime crun", "the OCI runtime crun cannot be used"},
 		{"--health-cmd x --no-healthcheck", "--no-healthcheck conflicts with --health-* options"},

@@ -22,6 +22,15 @@ func (f *runFlags) joinOthers(cs *run.Containers, o *run.ContainerOptions) error
 		}
 		*mode = "container:" + other.ID()
 	}
+	if u := o.Config.UserNS; u != nil {
+		if name, found := strings.CutPrefix(u.Mode, "container:"); found {
+			other, err := cs.Find(name)
+			if err != nil {
+				return err
+			}
+			u.Mode = "container:" + other.ID()
+		}
+	}
 	for _, s := range f.volumesFrom {
 		name, mode, _ := strings.Cut(s, ":")
 		if !slices.Contains([]string{"", "ro", "rw", "z", "Z"}, mode) {

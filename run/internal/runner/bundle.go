@@ -23,15 +23,16 @@ type bundle struct {
 	// rootlessCgroups and noCgroup are the request's.
 	rootlessCgroups, noCgroup bool
 
-	undo []func() error
+	owner *owner // the container's
+	undo  []func() error
 }
 
 // newBundle makes a request's bundle, with its trees mounted. The request is not
 // changed.
-func (r *runner) newBundle(req *wire.Run, files []*os.File) (_ *bundle, err error) {
+func (r *runner) newBundle(req *wire.Run, files []*os.File, own *owner) (_ *bundle, err error) {
 	b := &bundle{
 		dir: filepath.Join(r.dir, strconv.FormatUint(r.bundles.Add(1), 36)),
-		id:  req.ID, spec: ownSpec(req.Spec), rootlessCgroups: req.RootlessCgroups, noCgroup: req.NoCgroup,
+		id:  req.ID, spec: ownSpec(req.Spec), rootlessCgroups: req.RootlessCgroups, noCgroup: req.NoCgroup, owner: own,
 	}
 	defer func() {
 		if err != nil {
@@ -78,8 +79,8 @@ func (b *bundle) addFiles(files []wire.File) error {
 		if err := os.WriteFile(path, f.Data, 0o600); err != nil {
 			return err
 		}
-		if f.UID != 0 || f.GID != 0 {
-			if err := os.Chown(path, int(f.UID), int(f.GID)); err != nil {
+		if uid, gid := b.owner.outside(f.UID, f.GID); uid != 0 || gid != 0 {
+			if err := os.Chown(path, uid, gid); err != nil {
 				return fmt.Errorf("file %s: %w", f.Path, err)
 			}
 		}

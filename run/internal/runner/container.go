@@ -25,6 +25,7 @@ type container struct {
 	b     *bundle
 	root  *rootfs
 	group *orphans.Group // nil if the kernel ends its processes
+	owner *owner         // nil without a user namespace of its own
 
 	mu      sync.Mutex
 	engine  engine
@@ -118,7 +119,9 @@ func (c *container) live(end *wire.Event) (err error) {
 	if err != nil {
 		return err
 	}
-	c.root = &rootfs{dir: c.b.dir, path: c.b.spec.Root.Path, req: &c.req.Rootfs, files: c.files, stubs: c.req.Stubs}
+	c.root = &rootfs{
+		dir: c.b.dir, path: c.b.spec.Root.Path, req: &c.req.Rootfs, files: c.files, stubs: c.req.Stubs, owner: c.owner,
+	}
 	c.mu.Lock()
 	c.engine = e
 	c.mu.Unlock()
@@ -144,7 +147,7 @@ func (c *container) make() (_ engine, err error) {
 			return l, nil
 		}
 	}
-	if c.b, err = c.r.newBundle(c.req, c.files); err != nil {
+	if c.b, err = c.r.newBundle(c.req, c.files, c.owner); err != nil {
 		return nil, err
 	}
 	l, err := c.r.newLibrary(c.b)

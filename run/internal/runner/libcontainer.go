@@ -97,6 +97,7 @@ func (l *library) enter(c *container) (err error) {
 		}
 	}()
 	streams, stdio := standardStreams(c.req.Stdio, c.files)
+	c.owner.giveStreams(streams, c.req.Stage.UID)
 	if err := l.first.instruct(&c.req.Stage, stdio); err != nil {
 		return err
 	}
@@ -111,6 +112,7 @@ func (l *library) execute() error { return l.first.executed() }
 func (l *library) exec(s *session) (process, error) {
 	s.req.Stage.DieWithParent = true
 	streams, stdio := standardStreams(s.req.Stdio, s.files)
+	s.c.owner.giveStreams(streams, s.req.Stage.UID)
 	p, err := l.r.newStageProcess(false, streams)
 	if err != nil {
 		return nil, err

@@ -38,6 +38,7 @@ type monitor struct {
 	listener  *net.UnixListener
 	streams   *streams
 	sandbox   *network.Sandbox // nil without a network of its own
+	owner     *owner           // nil without a user namespace of its own
 
 	// mu guards all below. It is held only for moments.
 	mu       sync.Mutex
@@ -143,6 +144,10 @@ func (m *monitor) open(files []*os.File) error {
 // live runs the container until it is not to be started again, and returns its
 // last end.
 func (m *monitor) live(files []*os.File) wire.Event {
+	if err := m.makeUserNS(); err != nil {
+		return wire.Event{Code: 125, Error: err.Error(), Finished: time.Now()}
+	}
+	defer m.owner.close()
 	if err := m.setUpNetwork(); err != nil {
 		return wire.Event{Code: 125, Error: err.Error(), Finished: time.Now()}
 	}
@@ -180,6 +185,7 @@ func (m *monitor) runOnce(files []*os.File) (end wire.Event) {
 		}
 	}
 	c := newContainer(m.r, &req, files, told)
+	c.owner = m.owner
 	m.mu.Lock()
 	m.current = c
 	if m.stopping {
@@ -347,6 +353,9 @@ func (m *monitor) setUpNetwork() error {
 		return nil
 	}
 	var err error
+	if m.owner != nil {
+		m.req.Network.Namespace = m.owner.namespaces.Net
+	}
 	if m.sandbox, err = network.Setup(context.Background(), *m.req.Network); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"cooper/run/internal/idmap"
 	"cooper/run/internal/wire"
 )
 
@@ -30,9 +31,11 @@ type rootfs struct {
 	req   *wire.Rootfs
 	files []*os.File
 	stubs []wire.Stub
+	owner *owner // of a user namespace of its own; nil without
 
 	bottom  string // the stubs' lower directory
 	lower   []*os.File
+	unmap   func() // takes mounts of lower directories away; may be nil
 	mounted bool
 	made    []wire.Stub // in the upper directory, to be removed
 	copied  []copiedDir // copied up for them
@@ -43,7 +46,7 @@ func (r *rootfs) mount() error {
 		return r.bindDir()
 	}
 	r.bottom = filepath.Join(filepath.Dir(r.req.Work), "stubs-"+filepath.Base(r.dir)+"-"+strconv.Itoa(os.Getpid()))
-	if err := makeStubs(r.bottom, r.stubs); err != nil {
+	if err := r.makeBottom(); err != nil {
 		return err
 	}
 	opts, err := r.options()
@@ -51,10 +54,7 @@ func (r *rootfs) mount() error {
 		return err
 	}
 	err = unix.Mount("overlay", r.path, "overlay", 0, opts)
-	for _, f := range r.lower {
-		f.Close()
-	}
-	r.lower = nil
+	r.closeLower()
 	if err != nil {
 		return fmt.Errorf("overlay on %d layers: %w", len(r.req.Lower), err)
 	}
@@ -91,11 +91,11 @@ func (r *rootfs) options() (string, error) {
 		return "", err
 	}
 	r.lower = append(r.lower, bottom)
-	names := make([]string, len(r.lower))
-	for i, f := range r.lower {
-		names[i] = "/proc/self/fd/" + strconv.Itoa(int(f.Fd()))
+	dirs, data, err := r.mapLower()
+	if err != nil {
+		return "", err
 	}
-	opts := append([]string{"lowerdir=" + strings.Join(names, ":")}, r.req.Options...)
+	opts := append([]string{"lowerdir=" + idmap.LowerOption(dirs, data)}, r.req.Options...)
 	if r.req.Upper != "" {
 		opts = append(opts, "upperdir="+escape(r.req.Upper), "workdir="+escape(r.req.Work))
 	}
@@ -146,9 +146,7 @@ func openLower(path string, same *os.File) (*os.File, error) {
 
 // unmount undoes mount. It may be called after mount failed.
 func (r *rootfs) unmount() error {
-	for _, f := range r.lower {
-		f.Close()
-	}
+	r.closeLower()
 	var errs []error
 	if r.mounted {
 		// The container's processes are gone; a busy mount is somebody

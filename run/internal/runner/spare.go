@@ -59,7 +59,7 @@ func (r *runner) addSpare(req *wire.Run) {
 }
 
 func (r *runner) makeSpare(like *wire.Run) (*library, error) {
-	b, err := r.newBundle(like, nil)
+	b, err := r.newBundle(like, nil, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -88,6 +88,11 @@ func (r *rootfs) makeOne(root, name string, dir bool) error {
 	if err != nil {
 		return err
 	}
+	if uid, gid := r.owner.outside(0, 0); uid != 0 || gid != 0 {
+		if err := os.Chown(full, uid, gid); err != nil {
+			return err
+		}
+	}
 	r.made = append(r.made, wire.Stub{Path: name, Dir: dir})
 	return restore()
 }

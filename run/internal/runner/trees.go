@@ -19,7 +19,7 @@ func (b *bundle) addTrees(trees []wire.Tree, files []*os.File) error {
 	for i := range trees {
 		t := &trees[i]
 		dir := filepath.Join(b.dir, "tree"+strconv.Itoa(i))
-		m := &rootfs{dir: dir, path: filepath.Join(dir, "rootfs"), req: &t.Rootfs, files: files, stubs: t.Stubs}
+		m := &rootfs{dir: dir, path: filepath.Join(dir, "rootfs"), req: &t.Rootfs, files: files, stubs: t.Stubs, owner: b.owner}
 		if err := os.MkdirAll(m.path, 0o711); err != nil {
 			return err
 		}

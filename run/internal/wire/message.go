@@ -61,6 +61,9 @@ type Run struct {
 	Stage Stage
 	// Another container like this one is likely to follow: its start may begin.
 	Another bool
+	// UIDs and GIDs are the ids of the container's own user namespace; empty means
+	// that it is in this process's.
+	UIDs, GIDs []specs.LinuxIDMapping `json:",omitempty"`
 	// Width and Height of the terminal, if the spec has one.
 	Width, Height uint16
 }
@@ -72,9 +75,13 @@ type Rootfs struct {
 	// only a hint: the directory may have been renamed since.
 	Lower     []string
 	LowerFile []int
-	Upper     string
-	Work      string
-	Options   []string
+	// Data are the data-only directories below them.
+	Data []string `json:",omitempty"`
+	// MapLower mounts Lower with the owners of the container's user namespace.
+	MapLower bool `json:",omitempty"`
+	Upper    string
+	Work     string
+	Options  []string
 	// Dir is used as it is when it is not empty.
 	Dir string
 }
