@@ -361,6 +361,9 @@ static void __attribute__((noreturn)) be_init(struct stage *s, char *file, char 
 	/* Without a process id namespace orphans would go to the host's. */
 	if (getpid() != 1)
 		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	/* Before the program runs, which may look; its execve names it anew. */
+	prctl(PR_SET_NAME, INIT_NAME, 0, 0, 0);
+	strncpy(name, INIT_NAME, strlen(name)); /* and zero bytes after it */
 	pid_t program = fork();
 	if (program < 0)
 		die(STEP_INIT, errno, "");
@@ -372,8 +375,6 @@ static void __attribute__((noreturn)) be_init(struct stage *s, char *file, char 
 		die(STEP_EXEC, errno, file);
 	}
 	syscall(SYS_close_range, 0, ~0U, 0);
-	prctl(PR_SET_NAME, INIT_NAME, 0, 0, 0);
-	strncpy(name, INIT_NAME, strlen(name)); /* and zero bytes after it */
 	for (;;) {
 		int sig = sigwaitinfo(&all, NULL);
 		if (sig == SIGCHLD)
