@@ -14,28 +14,43 @@ import (
 	"cooper/run"
 )
 
+const startExample = `
+  @ web db
+  @ -ai shell                                      And work in it
+  @ --all --filter should-start-on-boot=true       After a boot`
+
 // newStart makes the start command.
 func newStart(e *Env) *cobra.Command {
 	var attach, interactive bool
 	var detachKeys string
 	var sdnotify notifyFlag
+	sel := selection{wanted: func(st *run.State) bool { return !st.Alive() }}
 	sigProxy := true
 	cmd := &cobra.Command{
 		Use:                   "start [OPTIONS] CONTAINER [CONTAINER...]",
 		Short:                 "Start stopped containers",
 		Long:                  "Start containers that were created or have ended, in the background. With -a the\nexit status is the container's.",
-		Example:               "\n  @ web db\n  @ -ai shell                And work in it",
+		Example:               startExample,
 		DisableFlagsInUseLine: true,
-		Args:                  minArgs(1, statusError),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := sel.check(cmd, args); err != nil {
+				return err
+			}
 			if !attach && !interactive {
-				return e.eachContainer(cmd.Context(), args, false, func(c *run.Container) error {
+				one := func(c *run.Container) error {
 					err := sdnotify.start(cmd.Context(), e, c)
 					if err != nil && !errors.Is(err, run.ErrRunning) {
 						return err
 					}
 					return sdnotify.tell(cmd.Context(), e, c)
-				})
+				}
+				if sel.given() {
+					return e.eachRunning(cmd, args, sel, one)
+				}
+				return e.eachContainer(cmd.Context(), args, false, one)
+			}
+			if sel.given() {
+				return errors.New("--attach and --interactive are for one container by its name")
 			}
 			if len(args) > 1 {
 				return errors.New("you cannot start and attach multiple containers at once")
@@ -49,6 +64,8 @@ func newStart(e *Env) *cobra.Command {
 	sdnotify.declare(fs)
 	fs.StringVar(&detachKeys, "detach-keys", "", "Detach by the keys `SEQUENCE` (default ctrl-p,ctrl-q)")
 	fs.BoolVar(&sigProxy, "sig-proxy", true, "Pass on signals to the container")
+	fs.BoolVar(&sel.all, "all", false, "Start all that don't run")
+	sel.declare(fs, "f")
 	e.commonFlags(cmd)
 	return cmd
 }
@@ -162,7 +179,7 @@ func (f *stopFlags) options(cmd *cobra.Command) (o run.StopOptions, err error) {
 // newStop makes the stop command.
 func newStop(e *Env) *cobra.Command {
 	var f stopFlags
-	var all, ignore bool
+	var sel selection
 	cmd := &cobra.Command{
 		Use:                   "stop [OPTIONS] CONTAINER [CONTAINER...]",
 		Short:                 "Stop running containers",
@@ -173,102 +190,21 @@ func newStop(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.eachRunning(cmd, args, selection{all: all, ignore: ignore}, func(c *run.Container) error { return c.Stop(cmd.Context(), o) })
+			return e.eachRunning(cmd, args, sel, func(c *run.Container) error { return c.Stop(cmd.Context(), o) })
 		},
 	}
 	f.declare(cmd)
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "Stop all that run")
-	cmd.Flags().BoolVarP(&ignore, "ignore", "i", false, "No error if there is none")
+	cmd.Flags().BoolVarP(&sel.all, "all", "a", false, "Stop all that run")
+	cmd.Flags().BoolVarP(&sel.ignore, "ignore", "i", false, "No error if there is none")
+	sel.declare(cmd.Flags(), "f")
 	e.commonFlags(cmd)
 	return cmd
-}
-
-// selection says which containers a command is about: the named ones, or with all
-// those whose state is wanted; nil wants all that run.
-type selection struct {
-	all, ignore bool // ignore: a name that no container has is no error
-	wanted      func(*run.State) bool
-}
-
-// eachRunning is eachContainer, side by side, for the containers of a selection.
-func (e *Env) eachRunning(cmd *cobra.Command, names []string, sel selection, do func(*run.Container) error) error {
-	switch {
-	case sel.all && len(names) > 0:
-		return &usageError{cmd: cmd, err: errors.New("--all and names of containers exclude each other"), status: statusError}
-	case !sel.all:
-		if err := minArgs(1, statusError)(cmd, names); err != nil {
-			return err
-		}
-	}
-	cs, err := e.containers(cmd.Context())
-	if err != nil {
-		return err
-	}
-	var found []*run.Container
-	var errs []error
-	if sel.all {
-		found, err = sel.list(cs)
-		errs, names = append(errs, err), nil
-		for _, c := range found {
-			names = append(names, c.ID())
-		}
-	} else {
-		found, names, errs = sel.find(cs, names)
-	}
-	results := make([]chan error, len(found))
-	for i, c := range found {
-		results[i] = make(chan error, 1)
-		go func() { results[i] <- do(c) }()
-	}
-	for i, name := range names {
-		err := <-results[i]
-		if err == nil {
-			_, err = fmt.Fprintln(e.Stdout, name)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// list returns the containers whose state is wanted.
-func (s selection) list(cs *run.Containers) ([]*run.Container, error) {
-	list, err := cs.List()
-	if err != nil {
-		return nil, err
-	}
-	var found []*run.Container
-	var errs []error
-	for _, c := range list {
-		st, err := c.State()
-		switch {
-		case errors.Is(err, run.ErrNoContainer):
-		case err != nil:
-			errs = append(errs, err)
-		case s.wanted == nil && st.Alive(), s.wanted != nil && s.wanted(&st):
-			found = append(found, c)
-		}
-	}
-	return found, errors.Join(errs...)
-}
-
-// find finds the named containers, and returns the names of those found.
-func (s selection) find(cs *run.Containers, names []string) (found []*run.Container, kept []string, errs []error) {
-	for _, name := range names {
-		c, err := cs.Find(name)
-		switch {
-		case err == nil:
-			found, kept = append(found, c), append(kept, name)
-		case !s.ignore || !errors.Is(err, run.ErrNoContainer):
-			errs = append(errs, err)
-		}
-	}
-	return found, kept, errs
 }
 
 // newRestart makes the restart command.
 func newRestart(e *Env) *cobra.Command {
 	var f stopFlags
-	var all bool
+	var sel selection
 	cmd := &cobra.Command{
 		Use:                   "restart [OPTIONS] CONTAINER [CONTAINER...]",
 		Short:                 "Stop containers and start them again",
@@ -278,18 +214,20 @@ func newRestart(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.eachRunning(cmd, args, selection{all: all}, func(c *run.Container) error { return c.Restart(cmd.Context(), o) })
+			return e.eachRunning(cmd, args, sel, func(c *run.Container) error { return c.Restart(cmd.Context(), o) })
 		},
 	}
 	f.declare(cmd)
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "Restart all that run")
+	cmd.Flags().BoolVarP(&sel.all, "all", "a", false, "Restart all that run")
+	sel.declare(cmd.Flags(), "f")
 	e.commonFlags(cmd)
 	return cmd
 }
 
 // newKill makes the kill command.
 func newKill(e *Env) *cobra.Command {
-	signal, all := "KILL", false
+	signal := "KILL"
+	var sel selection
 	cmd := &cobra.Command{
 		Use:                   "kill [OPTIONS] CONTAINER [CONTAINER...]",
 		Short:                 "Send a signal to running containers",
@@ -299,11 +237,12 @@ func newKill(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.eachRunning(cmd, args, selection{all: all}, func(c *run.Container) error { return kill(cmd.Context(), c, s) })
+			return e.eachRunning(cmd, args, sel, func(c *run.Container) error { return kill(cmd.Context(), c, s) })
 		},
 	}
 	cmd.Flags().StringVarP(&signal, "signal", "s", "KILL", "Send `SIGNAL`")
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "Send it to all that run")
+	cmd.Flags().BoolVarP(&sel.all, "all", "a", false, "Send it to all that run")
+	sel.declare(cmd.Flags(), "")
 	e.commonFlags(cmd)
 	return cmd
 }
@@ -329,7 +268,7 @@ func inState(status string) func(*run.State) bool {
 
 // newPause makes the pause command.
 func newPause(e *Env) *cobra.Command {
-	var all bool
+	sel := selection{wanted: inState(run.StatusRunning)}
 	cmd := &cobra.Command{
 		Use:   "pause CONTAINER [CONTAINER...]",
 		Short: "Stop all processes of containers for a while",
@@ -338,26 +277,28 @@ containers have no cgroups (ordinary users on cgroup version 1): there it is don
 by SIGSTOP and SIGCONT.`,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.eachRunning(cmd, args, selection{all: all, wanted: inState(run.StatusRunning)}, func(c *run.Container) error { return c.Pause(cmd.Context()) })
+			return e.eachRunning(cmd, args, sel, func(c *run.Container) error { return c.Pause(cmd.Context()) })
 		},
 	}
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "Pause all that run")
+	cmd.Flags().BoolVarP(&sel.all, "all", "a", false, "Pause all that run")
+	sel.declare(cmd.Flags(), "f")
 	e.commonFlags(cmd)
 	return cmd
 }
 
 // newUnpause makes the unpause command.
 func newUnpause(e *Env) *cobra.Command {
-	var all bool
+	sel := selection{wanted: inState(run.StatusPaused)}
 	cmd := &cobra.Command{
 		Use:                   "unpause CONTAINER [CONTAINER...]",
 		Short:                 "Let the processes of paused containers go on",
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return e.eachRunning(cmd, args, selection{all: all, wanted: inState(run.StatusPaused)}, func(c *run.Container) error { return c.Resume(cmd.Context()) })
+			return e.eachRunning(cmd, args, sel, func(c *run.Container) error { return c.Resume(cmd.Context()) })
 		},
 	}
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "All that are paused")
+	cmd.Flags().BoolVarP(&sel.all, "all", "a", false, "All that are paused")
+	sel.declare(cmd.Flags(), "f")
 	e.commonFlags(cmd)
 	return cmd
 }

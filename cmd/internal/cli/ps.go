@@ -38,7 +38,7 @@ func newPs(e *Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.BoolVarP(&f.all, "all", "a", false, "Show all containers, not only those that run")
-	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "Show only some: `KEY=VALUE` with ancestor, before, exited, expose, health, id, label, name, network, publish, since, status or volume (repeatable)")
+	fs.StringArrayVarP(&f.filters, "filter", "f", nil, "Show only some: `KEY=VALUE` with ancestor, before, exited, expose, health, id, label, name, network, publish, restart-policy, should-start-on-boot, since, status or volume (repeatable)")
 	fs.StringVar(&f.format, "format", "", "Print json, or a Go `TEMPLATE` for each container")
 	fs.IntVarP(&f.last, "last", "n", -1, "Show the `N` containers that were made last")
 	fs.BoolVarP(&f.latest, "latest", "l", false, "Show the container that was made last")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ type containerFilter struct {
 // label, label! and until.
 var (
 	filterKeys = []string{
-		"ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status", "volume",
+		"ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "restart-policy", "should-start-on-boot", "since", "status", "volume",
 	}
 	pruneKeys = []string{"label", "label!", "until"}
 )
@@ -112,6 +113,11 @@ func containerMatcher(key, value string) (func(listed) bool, error) {
 		}, nil
 	case "network":
 		return func(c listed) bool { return slices.Contains(networkNames(c.options), value) }, nil
+	case "restart-policy":
+		return func(c listed) bool { return cmp.Or(c.options.Restart.Name, "no") == value }, nil
+	case "should-start-on-boot":
+		want, err := strconv.ParseBool(value)
+		return func(c listed) bool { return startsOnBoot(c) == want }, err
 	case "status":
 		known := []string{"created", "restarting", "running", "paused", "exited", "dead", "removing"}
 		if !slices.Contains(known, value) {
@@ -124,6 +130,17 @@ func containerMatcher(key, value string) (func(listed) bool, error) {
 	default: // volume
 		return func(c listed) bool { return mounts(c.options, value) }, nil
 	}
+}
+
+// startsOnBoot reports whether docker's daemon would start c with the machine.
+func startsOnBoot(c listed) bool {
+	switch c.options.Restart.Name {
+	case "always":
+		return !c.state.Started.IsZero()
+	case "unless-stopped":
+		return !c.state.Started.IsZero() && !c.state.StoppedByUser
+	}
+	return false
 }
 
 func healthOf(st run.State) string {

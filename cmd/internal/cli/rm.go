@@ -1,9 +1,9 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,55 +12,43 @@ import (
 
 // newRm makes the rm command.
 func newRm(e *Env) *cobra.Command {
-	var force, volumes, ignore, all bool
+	var force, volumes bool
+	var seconds int
+	sel := selection{wanted: func(*run.State) bool { return true }}
 	cmd := &cobra.Command{
 		Use:                   "rm [OPTIONS] CONTAINER [CONTAINER...]",
 		Short:                 "Remove containers",
 		Long:                  "Remove containers, with what they wrote and their logs. Images and named volumes\nstay.",
 		Example:               "\n  @ web\n  @ -f -v web db             Even if they run, and with their anonymous volumes",
 		DisableFlagsInUseLine: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if all {
-				return exactArgs(0)(cmd, args)
-			}
-			return minArgs(1, statusError)(cmd, args)
-		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if all {
-				var err error
-				if args, err = e.allContainers(cmd.Context()); err != nil {
-					return err
-				}
-			}
 			o := run.RemoveOptions{Force: force, Volumes: volumes}
-			err := e.eachContainer(cmd.Context(), args, ignore || force, func(c *run.Container) error { return c.Remove(cmd.Context(), o) })
+			sel.ignore = sel.ignore || force
+			grace := time.Duration(seconds) * time.Second
+			err := e.eachRunning(cmd, args, sel, func(c *run.Container) error {
+				if force && cmd.Flags().Changed("time") {
+					if err := c.Stop(cmd.Context(), run.StopOptions{Grace: &grace}); err != nil {
+						return err
+					}
+				}
+				err := c.Remove(cmd.Context(), o)
+				if sel.ignore {
+					return ignoreGone(err)
+				}
+				return err
+			})
 			return errors.Join(err, e.sweepNetworks(cmd.Context()))
 		},
 	}
 	fs := cmd.Flags()
-	fs.BoolVarP(&all, "all", "a", false, "Remove all containers")
+	fs.BoolVarP(&sel.all, "all", "a", false, "Remove all containers")
 	fs.BoolVarP(&force, "force", "f", false, "Kill those that run; no error if there is none")
 	fs.BoolVarP(&volumes, "volumes", "v", false, "Remove their anonymous volumes too")
-	fs.BoolVarP(&ignore, "ignore", "i", false, "No error if there is none")
+	fs.BoolVarP(&sel.ignore, "ignore", "i", false, "No error if there is none")
+	fs.IntVarP(&seconds, "time", "t", 0, "With -f: ask those that run to end, and kill them after `SECONDS`")
+	sel.declare(fs, "")
 	e.commonFlags(cmd)
 	return cmd
-}
-
-// allContainers lists the IDs of all containers.
-func (e *Env) allContainers(ctx context.Context) ([]string, error) {
-	cs, err := e.containers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	list, err := cs.List()
-	if err != nil {
-		return nil, err
-	}
-	var ids []string
-	for _, c := range list {
-		ids = append(ids, c.ID())
-	}
-	return ids, nil
 }
 
 // newRename makes the rename command.

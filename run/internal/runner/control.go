@@ -145,7 +145,7 @@ func (m *monitor) handle(msg *wire.Message) error {
 		if msg.Kind == life.KindRestart {
 			return m.startAgain(s)
 		}
-		m.stop(s)
+		m.stop(s, true)
 		m.event("stop", nil)
 		return nil
 	case life.KindPause:

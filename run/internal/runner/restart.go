@@ -100,11 +100,12 @@ func (m *monitor) restarts(end *wire.Event) bool {
 	return false
 }
 
-// stop ends the container for good and returns when its last state is written.
-func (m *monitor) stop(s life.Stop) {
+// stop ends the container for good and returns when its last state is written. What
+// is not stopped by the user is to run again after a boot.
+func (m *monitor) stop(s life.Stop, byUser bool) {
 	m.mu.Lock()
 	c, ended := m.current, m.ended
-	m.stopping, m.state.StoppedByUser = true, true
+	m.stopping, m.state.StoppedByUser = true, byUser
 	m.wakeUp()
 	m.mu.Unlock()
 	m.end(c, ended, s)
@@ -189,6 +190,6 @@ func (m *monitor) wakeUp() {
 // ask for. A terminal that goes away is no reason.
 func (m *monitor) signalled(s os.Signal) {
 	if s != unix.SIGHUP {
-		go m.stop(life.Stop{Grace: m.req.StopTimeout})
+		go m.stop(life.Stop{Grace: m.req.StopTimeout}, false)
 	}
 }
