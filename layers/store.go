@@ -124,13 +124,22 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	// What asks for a driver gets that driver or an error. Otherwise a place
 	// where overlay cannot mount (another overlay, a sandbox) has vfs.
 	if o.Driver != "" || os.Getenv("STORAGE_DRIVER") != "" || so.GraphDriverName != "overlay" || !unsupported(err) {
-		return nil, fmt.Errorf("open store %s: %w", so.GraphRoot, err)
+		return nil, openError(so, err)
 	}
 	s, vfsErr := open(vfsOptions(so))
 	if vfsErr != nil {
-		return nil, fmt.Errorf("open store %s: %w", so.GraphRoot, errors.Join(err, vfsErr))
+		return nil, openError(so, errors.Join(err, vfsErr))
 	}
 	return s, nil
+}
+
+// openError says what to do about a store that cannot be written.
+func openError(so types.StoreOptions, err error) error {
+	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("open store %s: %w: choose places that can be written with --root and --runroot (now %s), or mount them there "+
+			"(Kubernetes: an emptyDir)", so.GraphRoot, err, so.RunRoot)
+	}
+	return fmt.Errorf("open store %s: %w", so.GraphRoot, err)
 }
 
 // errMountProgram says that the library would use fuse-overlayfs or the like,
@@ -142,7 +151,14 @@ var errMountProgram = errors.New("the kernel cannot mount overlay there, or the 
 func unsupported(err error) bool {
 	return errors.Is(err, graphdriver.ErrNotSupported) || errors.Is(err, graphdriver.ErrPrerequisites) ||
 		errors.Is(err, graphdriver.ErrIncompatibleFS) || errors.Is(err, errMountProgram) ||
-		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL)
+		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) || remembered(err)
+}
+
+// remembered reports whether err is what the library has noted below RunRoot of an
+// earlier attempt: it keeps the text alone.
+func remembered(err error) bool {
+	text := err.Error()
+	return strings.HasSuffix(text, graphdriver.ErrNotSupported.Error()) || strings.HasSuffix(text, graphdriver.ErrIncompatibleFS.Error())
 }
 
 // storeOptions merges o over the system's configuration.
