@@ -3,6 +3,7 @@ package layers
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,7 +34,8 @@ func Init() {
 // such a namespace, that is the one. It is called right after Init,
 // since it may execute the program anew in the same process; importing
 // cooper/layers/rootless avoids that. For root it does nothing, except for root
-// without CAP_SYS_ADMIN, as in a container, who gets a namespace if allowed.
+// without CAP_SYS_ADMIN, as in a container, who gets a namespace if allowed, and
+// otherwise goes on with the rights to own files: see Refused.
 func EnterUserNamespace() error {
 	if os.Geteuid() == 0 && !userns.Entered() {
 		capable, err := unshare.HasCapSysAdmin()
@@ -44,7 +46,22 @@ func EnterUserNamespace() error {
 			return nil
 		}
 	}
-	return userns.Enter()
+	err := userns.Enter()
+	var refusal userns.Refusal
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	refused = whyRefused(refusal.Errno)
+	switch {
+	case os.Geteuid() == 0 && !mayOwn():
+		return errors.New("root without capabilities can neither own files nor make a user namespace: " +
+			"leave it those that it has by default (Kubernetes: no capabilities.drop: [ALL])")
+	case os.Geteuid() == 0:
+		return nil
+	case filtered():
+		return fmt.Errorf("an ordinary user needs a user namespace, and %w, or run as its root (docker run --user 0; Kubernetes: runAsUser: 0)", refused)
+	}
+	return fmt.Errorf("an ordinary user needs a user namespace, and %w", refused)
 }
 
 // Rootless reports whether the process is an ordinary user's, in or before the

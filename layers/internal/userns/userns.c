@@ -22,6 +22,7 @@ extern int cooper_userns_early __attribute__((weak));
 
 int cooper_userns_state = COOPER_USERNS_UNTOUCHED;
 int cooper_userns_errno;
+int cooper_userns_single;
 
 enum { MAX_RANGES = 32, MAX_LINE = 512, MAX_KEY = 3072 };
 
@@ -184,7 +185,10 @@ static void add_to_key(char *key, size_t size, const struct ids *ids, int ranges
 		n += snprintf(key + n, size - n, ",%lu:%lu", ids->start[i], ids->count[i]);
 }
 
-/* Makes a namespace and has the ids mapped, with ranges if they are wanted. */
+/*
+ * Makes a namespace and has the ids mapped, with ranges if they are wanted: 1 if so,
+ * 0 if that is forbidden, -1 if it is there and of no use.
+ */
 static int make_namespace(struct ids *uids, struct ids *gids, int ranges)
 {
 	int pipefd[2], have_uids = 0, have_gids = 0;
@@ -206,7 +210,9 @@ static int make_namespace(struct ids *uids, struct ids *gids, int ranges)
 		have_gids = succeeded(gids->mapper);
 	}
 	if (!entered)
-		return -1;
+		return 0;
+	if (ranges && !(have_uids && have_gids))
+		cooper_userns_single = COOPER_USERNS_SINGLE_TOOLS_FAILED;
 	if (!have_gids) {
 		write_file("/proc/self/setgroups", "deny");
 		have_gids = map_own(gids) == 0;
@@ -217,7 +223,7 @@ static int make_namespace(struct ids *uids, struct ids *gids, int ranges)
 		cooper_userns_errno = errno;
 		return -1;
 	}
-	return 0;
+	return 1;
 }
 
 static void enter_as_user(void)
@@ -236,16 +242,19 @@ static void enter_as_user(void)
 	add_to_key(key, sizeof key, &uids, ranges);
 	add_to_key(key, sizeof key, &gids, ranges);
 
-	int failed = 0, joined = cooper_userns_join(key);
-	if (joined < 0) {
+	int entered = cooper_userns_join(key);
+	if (entered < 0) {
 		cooper_userns_errno = errno;
-		failed = 1;
-	} else if (joined == 0) {
-		failed = make_namespace(&uids, &gids, ranges) < 0;
+	} else if (entered == 0) {
+		if (!uids.n || !gids.n)
+			cooper_userns_single = COOPER_USERNS_SINGLE_NO_RANGES;
+		else if (!ranges)
+			cooper_userns_single = COOPER_USERNS_SINGLE_NO_TOOLS;
+		entered = make_namespace(&uids, &gids, ranges);
 	}
-	cooper_userns_register(failed ? NULL : key);
-	cooper_userns_state = failed ? COOPER_USERNS_FAILED : COOPER_USERNS_ENTERED;
-	if (!failed)
+	cooper_userns_register(entered > 0 ? key : NULL);
+	cooper_userns_state = entered < 0 ? COOPER_USERNS_FAILED : entered ? COOPER_USERNS_ENTERED : COOPER_USERNS_REFUSED;
+	if (entered > 0)
 		announce(uids.own, gids.own);
 }
 
@@ -290,6 +299,7 @@ static int make_same(void)
 		_exit(copy_map("/proc/self/gid_map", self, "gid_map") || copy_map("/proc/self/uid_map", self, "uid_map"));
 	}
 	int entered = unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0;
+	cooper_userns_errno = entered ? 0 : errno;
 	if (entered && write(pipefd[1], "g", 1) != 1)
 		cooper_userns_errno = errno;
 	close(pipefd[1]);
@@ -305,13 +315,17 @@ static int make_same(void)
 
 /*
  * Root that may not mount, as in an ordinary container: a namespace with the
- * same ids may. When even that is forbidden, nothing has happened.
+ * same ids may. When even that is forbidden, nothing has happened. Without these
+ * capabilities the kernel maps no id of root's.
  */
 static void enter_as_weak_root(void)
 {
 	const char *key = "the same ids";
-	if (!has_capability(CAP_SETUID) || !has_capability(CAP_SETGID) || !has_capability(CAP_SETFCAP))
+	if (!has_capability(CAP_SETUID) || !has_capability(CAP_SETGID) || !has_capability(CAP_SETFCAP)) {
+		cooper_userns_errno = EPERM;
+		cooper_userns_state = COOPER_USERNS_REFUSED;
 		return;
+	}
 	int entered = cooper_userns_join(key);
 	if (entered == 0)
 		entered = make_same();
@@ -323,6 +337,8 @@ static void enter_as_weak_root(void)
 	} else if (entered > 0) {
 		cooper_userns_state = COOPER_USERNS_ENTERED;
 		announce(geteuid(), getegid());
+	} else {
+		cooper_userns_state = COOPER_USERNS_REFUSED;
 	}
 }
 

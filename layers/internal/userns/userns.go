@@ -44,8 +44,11 @@ func Enter() error {
 	case C.COOPER_USERNS_ENTERED:
 		os.Unsetenv(askVariable)
 		return announce()
+	case C.COOPER_USERNS_REFUSED:
+		os.Unsetenv(askVariable)
+		return Refusal{syscall.Errno(C.cooper_userns_errno)}
 	case C.COOPER_USERNS_FAILED:
-		return fmt.Errorf("enter a user namespace: %w (are unprivileged user namespaces switched off?)", syscall.Errno(C.cooper_userns_errno))
+		return fmt.Errorf("map ids in a user namespace: %w", syscall.Errno(C.cooper_userns_errno))
 	}
 	if os.Getenv(askVariable) != "" {
 		return os.Unsetenv(askVariable) // it saw no need, or no way
@@ -70,6 +73,24 @@ func announce() error {
 
 // Entered reports whether the C code has moved the process into a namespace.
 func Entered() bool { return C.cooper_userns_state == C.COOPER_USERNS_ENTERED }
+
+// Refusal is the kernel's error when it makes no user namespace: the process is what
+// it was.
+type Refusal struct{ syscall.Errno }
+
+// Single is why the namespace has one id only.
+type Single int
+
+// Reasons. Unknown: it has more, or was made by another process, which is joined.
+const (
+	Unknown     Single = C.COOPER_USERNS_SINGLE_UNKNOWN
+	NoRanges    Single = C.COOPER_USERNS_SINGLE_NO_RANGES
+	NoTools     Single = C.COOPER_USERNS_SINGLE_NO_TOOLS
+	ToolsFailed Single = C.COOPER_USERNS_SINGLE_TOOLS_FAILED
+)
+
+// WhySingle returns the reason.
+func WhySingle() Single { return Single(C.cooper_userns_single) }
 
 // Register lets later commands join this process's namespace as long as the
 // process pid lives, which is in the same one; start is when it was started, field
