@@ -176,6 +176,7 @@ func newRequest(t *Task, parent string) (*wire.Run, []*os.File, error) {
 	req := &wire.Run{
 		ID: id, Stdio: [3]int{wire.NoFile, wire.NoFile, wire.NoFile},
 		RootlessCgroups: tier.Rootless, NoCgroup: tier.Cgroup == 0, Another: t.Another,
+		NoKeyring: tier.noKeys, NoPivot: tier.noPivot,
 	}
 	if req.Stage, err = newStage(spec); err != nil {
 		return nil, nil, err

@@ -40,6 +40,9 @@ type Tier struct {
 	// Cgroup is the version of the cgroup hierarchy that can be written, 1
 	// or 2, or 0 for none: then there are no limits and no OOM reports.
 	Cgroup int
+
+	noKeys  bool // keyrings are forbidden
+	noPivot bool // pivot_root(2) is
 }
 
 // DetectTier finds out by trying, once per process. Unless this is unconfined root
@@ -56,8 +59,10 @@ var detectTier = sync.OnceValues(func() (Tier, error) {
 	if !hasCap(unix.CAP_SYS_ADMIN) {
 		return t, nil
 	}
-	var err error
-	t.Mounts, t.Proc, t.UTS, t.Net, err = probe()
+	bits, err := probe()
+	t.Mounts, t.Proc = bits&probeMounts != 0, bits&probeProc != 0
+	t.UTS, t.Net = bits&probeUTS != 0, bits&probeNet != 0
+	t.noKeys, t.noPivot = bits&probeKeys == 0, bits&probePivot == 0
 	return t, err
 })
 
@@ -67,24 +72,25 @@ const (
 	probeProc
 	probeUTS
 	probeNet
+	probeKeys
+	probePivot
 )
 
 // probe tries namespaces and mounts in a process of its own.
-func probe() (mounts, proc, uts, net bool, err error) {
+func probe() (bits int, err error) {
 	cmd, err := spawn.Command([]string{"_COOPER_PROBE=1"})
 	if err != nil {
-		return false, false, false, false, err
+		return 0, err
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return false, false, false, false, fmt.Errorf("probe for isolation: %w", err)
+		return 0, fmt.Errorf("probe for isolation: %w", err)
 	}
 	cmd.Wait() // the exit status is the answer
 	if !cmd.ProcessState.Exited() {
-		return false, false, false, false, fmt.Errorf("probe for isolation: %v", cmd.ProcessState)
+		return 0, fmt.Errorf("probe for isolation: %v", cmd.ProcessState)
 	}
-	bits := cmd.ProcessState.ExitCode()
-	return bits&probeMounts != 0, bits&probeProc != 0, bits&probeUTS != 0, bits&probeNet != 0, nil
+	return cmd.ProcessState.ExitCode(), nil
 }
 
 // String names the tier: "root", "rootless", "rootless with a single id",

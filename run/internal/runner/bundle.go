@@ -20,8 +20,8 @@ type bundle struct {
 	dir  string
 	id   string
 	spec *specs.Spec // Root.Path is an empty directory as yet
-	// rootlessCgroups and noCgroup are the request's.
-	rootlessCgroups, noCgroup bool
+	// These are the request's.
+	rootlessCgroups, noCgroup, noKeyring, noPivot bool
 
 	owner *owner // the container's
 	undo  []func() error
@@ -33,6 +33,7 @@ func (r *runner) newBundle(req *wire.Run, files []*os.File, own *owner) (_ *bund
 	b := &bundle{
 		dir: filepath.Join(r.dir, strconv.FormatUint(r.bundles.Add(1), 36)),
 		id:  req.ID, spec: ownSpec(req.Spec), rootlessCgroups: req.RootlessCgroups, noCgroup: req.NoCgroup, owner: own,
+		noKeyring: req.NoKeyring, noPivot: req.NoPivot,
 	}
 	defer func() {
 		if err != nil {

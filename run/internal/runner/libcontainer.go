@@ -57,6 +57,8 @@ func (l *library) config() (*configs.Config, error) {
 		Spec:            l.b.spec,
 		RootlessEUID:    false,
 		RootlessCgroups: l.b.rootlessCgroups || l.b.noCgroup,
+		NoNewKeyring:    l.b.noKeyring,
+		NoPivotRoot:     l.b.noPivot,
 	})
 	if err != nil {
 		return nil, err

@@ -120,7 +120,7 @@ func likeRun(req *wire.Run) *wire.Run {
 	rand.Read(b[:])
 	like := &wire.Run{
 		ID: hex.EncodeToString(b[:]), Spec: ownSpec(req.Spec), Files: req.Files,
-		RootlessCgroups: req.RootlessCgroups, NoCgroup: req.NoCgroup,
+		RootlessCgroups: req.RootlessCgroups, NoCgroup: req.NoCgroup, NoKeyring: req.NoKeyring, NoPivot: req.NoPivot,
 	}
 	if p := like.Spec.Linux.CgroupsPath; p != "" {
 		like.Spec.Linux.CgroupsPath = path.Join(path.Dir(p), "cooper-"+like.ID)

@@ -47,6 +47,8 @@ enum probe_bit {
 	PROBE_PROC = 1 << 1,
 	PROBE_UTS = 1 << 2,
 	PROBE_NET = 1 << 3,
+	PROBE_KEYS = 1 << 4,
+	PROBE_PIVOT = 1 << 5,
 };
 
 /* What failed; stage.go turns it into the words docker users know. */

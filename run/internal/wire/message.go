@@ -47,7 +47,10 @@ type Run struct {
 	RootlessCgroups bool
 	// NoCgroup: none is tried.
 	NoCgroup bool
-	Rootfs   Rootfs
+	// NoKeyring: keyrings are forbidden. NoPivot: pivot_root(2) is.
+	NoKeyring bool `json:",omitempty"`
+	NoPivot   bool `json:",omitempty"`
+	Rootfs    Rootfs
 	// Stubs are mount points that the root file system lacks.
 	Stubs []Stub
 	// Files are provided for the run by bind mounts.
