@@ -149,7 +149,7 @@ func (m *mounts) secret(spec dockerfile.Mount) error {
 		m.env = append(m.env, *spec.Env+"="+string(data))
 	}
 	if spec.Target != "" {
-		m.files[spec.Target] = run.File{Data: data, Mode: spec.Mode, UID: spec.UID, GID: spec.GID}
+		m.files[spec.Target] = run.File{Data: data, Mode: spec.Mode, UID: spec.UID, GID: spec.GID, Secret: true}
 	}
 	return nil
 }

@@ -48,10 +48,14 @@ type call struct {
 	cgroups []string
 }
 
-// startLink starts the runner with a mount namespace of its own. It is in a session
-// of its own too: Ctrl-C is for us to handle.
+// startLink starts the runner with a mount namespace of its own, or, without a state
+// directory, with none. It is in a session of its own too: Ctrl-C is for us to handle.
 func startLink(dir string, log *slog.Logger) (*link, error) {
-	p, err := spawn.Start(dir)
+	start := func() (*spawn.Process, error) { return spawn.Start(dir) }
+	if dir == "" {
+		start = spawn.StartPlain
+	}
+	p, err := start()
 	if err != nil {
 		return nil, err
 	}

@@ -45,6 +45,9 @@ func (c *Config) hiddenPaths() (masked, readOnly []string) {
 // order of their depth, so that none hides another.
 func (c *Config) mounts(t Tier) ([]specs.Mount, error) {
 	ms := c.defaultMounts(t)
+	if t.chroot {
+		ms = chrootMounts(ms, t)
+	}
 	for _, m := range c.Mounts {
 		if !path.IsAbs(m.Destination) {
 			return nil, fmt.Errorf("mount destination %q is not absolute", m.Destination)

@@ -93,6 +93,9 @@ func (r *Runtime) runner(req *wire.Run) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	if req != nil && req.Stage.Chroot != nil && !req.Stage.Chroot.Mounts {
+		dir = ""
+	}
 	if r.link, err = startLink(dir, r.log); err == nil {
 		r.link.serves(req)
 	}
@@ -111,6 +114,10 @@ type Task struct {
 	// Config or, if that is nil, Spec says what to run.
 	Config *Config
 	Spec   *specs.Spec
+	// Chroot runs the process in no container but by chroot(2), which is possible in
+	// more places and keeps little apart: see Tier.InChroot. What it cannot have is
+	// refused. All that the process has started ends with it.
+	Chroot bool
 	// Stdin, Stdout and Stderr are given to the container, nil as
 	// /dev/null, and stay the caller's to close. Terminals are not handed
 	// to the container itself: bytes are copied from and to them. With a
@@ -145,6 +152,8 @@ type File struct {
 	Mode uint32
 	UID  uint32
 	GID  uint32
+	// Secret: it is never written to a disk.
+	Secret bool
 }
 
 // Tree is a file or directory of another root file system, bound into the

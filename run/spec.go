@@ -68,7 +68,7 @@ func (c *Config) Spec(v *layers.View, t Tier) (*specs.Spec, error) {
 	if s.Mounts, err = c.mounts(t); err != nil {
 		return nil, err
 	}
-	if !c.Privileged && t.Proc {
+	if !c.Privileged && (t.Proc || t.chroot && t.Mounts) {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = c.hiddenPaths()
 	}
 	s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, c.Mask...)
@@ -85,8 +85,12 @@ var errNoLimits = errors.New("limits on memory, processors or processes need a w
 
 // check refuses what t cannot give.
 func (c *Config) check(t Tier) error {
-	if !t.Mounts {
-		return ErrNoContainers
+	if t.chroot {
+		if err := c.checkChroot(t); err != nil {
+			return err
+		}
+	} else if !t.Mounts {
+		return noContainers()
 	}
 	switch {
 	case c.Network == "" || c.Network == "host" || strings.HasPrefix(c.Network, "ns:"):

@@ -137,6 +137,9 @@ func status(ctx context.Context, e *wire.Event) (Status, error) {
 // when its config does not say where, and the files that go with it.
 func newRequest(t *Task, parent string) (*wire.Run, []*os.File, error) {
 	tier, err := DetectTier()
+	if err == nil && t.Chroot {
+		tier, err = tier.InChroot()
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -190,6 +193,11 @@ func newRequest(t *Task, parent string) (*wire.Run, []*os.File, error) {
 	}
 	if req.Stubs, err = missing(view, points); err != nil {
 		return nil, nil, err
+	}
+	if t.Chroot {
+		if err := tier.putInChroot(req, spec, t, view); err != nil {
+			return nil, nil, err
+		}
 	}
 	req.Spec = forRunner(spec)
 	if conf != nil {

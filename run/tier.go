@@ -9,14 +9,24 @@ import (
 	"sync"
 	"syscall"
 
-	"cooper/run/internal/spawn"
-
 	"golang.org/x/sys/unix"
+
+	"cooper/layers"
+	"cooper/run/internal/spawn"
 )
 
-// ErrNoContainers: this process may not make a mount namespace.
-var ErrNoContainers = errors.New("containers need root or a user namespace, and neither is to be had here " +
-	"(see user_namespaces(7); in a container: allow it the system calls unshare and mount)")
+// ErrNoContainers: this process may not make a mount namespace. What wraps it says
+// why.
+var ErrNoContainers = errors.New("no container can be made here")
+
+// noContainers wraps ErrNoContainers.
+func noContainers() error {
+	if refused := layers.Refused(); refused != nil {
+		return fmt.Errorf("%w: %w", ErrNoContainers, refused)
+	}
+	return fmt.Errorf("%w: mounting is refused, by the seccomp or AppArmor profile of the container that this runs in: "+
+		"start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined", ErrNoContainers)
+}
 
 // Tier says how much isolation this process can give to a container. The zero
 // Tier can give none.
@@ -41,6 +51,7 @@ type Tier struct {
 	// or 2, or 0 for none: then there are no limits and no OOM reports.
 	Cgroup int
 
+	chroot  bool // see InChroot
 	noKeys  bool // keyrings are forbidden
 	noPivot bool // pivot_root(2) is
 }
@@ -113,25 +124,42 @@ func (t Tier) String() string {
 // users; empty for root.
 func (t Tier) Missing() []string {
 	var m []string
+	if t.chroot {
+		return t.missingInChroot()
+	}
 	if !t.Mounts {
-		return []string{"containers: " + ErrNoContainers.Error()}
+		return []string{"containers: " + noContainers().Error()}
 	}
 	if t.SingleID {
-		m = append(m, "users: only root exists, changing owners fails (see subuid(5))")
+		m = append(m, missingUsers())
 	}
 	if !t.Proc {
 		m = append(m, "process isolation: the processes around the container are seen in it")
 	}
 	if !t.UTS {
-		m = append(m, "a host name of its own")
+		m = append(m, missingUTS)
 	}
 	if !t.Net {
-		m = append(m, "network none")
+		m = append(m, missingNet)
 	}
 	if t.Cgroup == 0 {
-		m = append(m, "limits on memory, processors and processes, and reports of killing for lack of memory")
+		m = append(m, MissingLimits)
 	}
 	return m
+}
+
+// MissingLimits is what Missing says where there is no cgroup: often, and of no
+// concern as long as nobody asks for a limit.
+const MissingLimits = "limits on memory, processors and processes, and reports of killing for lack of memory"
+
+// What Missing says in more than one place.
+const (
+	missingUTS = "a host name of its own"
+	missingNet = "network none"
+)
+
+func missingUsers() string {
+	return "users: only root exists, changing owners fails, because " + layers.WhySingleID()
 }
 
 // cgroupVersion is 2 for the unified hierarchy, 1 for the old or a hybrid one.

@@ -115,6 +115,9 @@ func (c *container) cleanUp() {
 // live makes the container, starts its program, waits for the end and removes what
 // was made.
 func (c *container) live(end *wire.Event) (err error) {
+	if c.req.Stage.Chroot != nil {
+		return c.liveInChroot(end)
+	}
 	e, err := c.make()
 	if err != nil {
 		return err

@@ -40,7 +40,8 @@ import (
 )
 
 // EnvSocket names the descriptor of the socket and makes a process the runner;
-// EnvState names the state directory.
+// EnvState names the state directory. Without one the runner has no mount namespace
+// and runs processes by chroot(2) only.
 const (
 	EnvSocket = "_COOPER_RUNNER"
 	EnvState  = "_COOPER_STATE"
@@ -87,8 +88,11 @@ func Init() {
 // runner is the state of the process.
 type runner struct {
 	conn *wire.Conn
-	// dir is the state directory, a tmpfs of our own.
-	dir string
+	// dir is the state directory, a tmpfs of our own; plain: there is none, and
+	// nothing can be mounted.
+	dir     string
+	plain   bool
+	keepers keepers
 	// exe is this program, for the last stage.
 	exe *os.File
 	// null is /dev/null, for libcontainer's part of a container's start.
@@ -130,7 +134,7 @@ func serve(socket, dir string) (status int, err error) {
 		return 0, err
 	}
 	defer conn.Close()
-	r := &runner{conn: conn, dir: dir, containers: map[uint64]*container{}}
+	r := &runner{conn: conn, dir: dir, plain: dir == "", containers: map[uint64]*container{}}
 	r.handleSignals(func(os.Signal) { r.conn.Close() }) // loop ends
 	logrus.SetOutput(io.Discard)
 	logrus.AddHook(logHook{conn})
@@ -166,14 +170,10 @@ func (r *runner) handleSignals(end func(os.Signal)) {
 
 // prepare makes the private mounts and opens what every container needs.
 func (r *runner) prepare() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
-	if err := unix.Mount("cooper", r.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=711,size=256m"); err != nil {
-		return fmt.Errorf("mount state directory %s: %w", r.dir, err)
-	}
-	if err := unix.Mount("", r.dir, "", unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make state directory private: %w", err)
+	if !r.plain {
+		if err := r.prepareMounts(); err != nil {
+			return err
+		}
 	}
 	// Without a process id namespace a container's orphans become our children.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -185,6 +185,19 @@ func (r *runner) prepare() error {
 	}
 	r.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	return err
+}
+
+func (r *runner) prepareMounts() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("cooper", r.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=711,size=256m"); err != nil {
+		return fmt.Errorf("mount state directory %s: %w", r.dir, err)
+	}
+	if err := unix.Mount("", r.dir, "", unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make state directory private: %w", err)
+	}
+	return nil
 }
 
 // loop serves messages until the other end is gone and all containers are.

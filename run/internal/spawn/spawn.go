@@ -120,8 +120,15 @@ func Start(dir string) (*Process, error) {
 	return start(dir)
 }
 
+// StartPlain starts a runner that can run processes by chroot(2) only, where there is
+// no mount namespace to be had.
+func StartPlain() (*Process, error) { return start("") }
+
 func start(dir string) (*Process, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	namespaces := uintptr(unix.CLONE_NEWNS)
+	if dir == "" {
+		namespaces = 0
+	} else if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	conn, theirs, err := wire.Pair()
@@ -136,7 +143,7 @@ func start(dir string) (*Process, error) {
 	}
 	p := &Process{Conn: conn, Cmd: cmd, Stderr: &bytes.Buffer{}}
 	cmd.Stderr = p.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: namespaces}
 	if os.Getenv("NOTIFY_SOCKET") != "" && notifies(os.Args) && os.Getpid() != 1 {
 		// systemd will be told that it is the service's main process, and
 		// believes in the end of its own children only.

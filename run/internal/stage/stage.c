@@ -34,6 +34,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -50,23 +51,23 @@
 #define PR_CAP_AMBIENT_CLEAR_ALL 4
 #endif
 
-_Static_assert(sizeof(struct stage_header) == 96, "stage.go has the same layout");
+_Static_assert(sizeof(struct stage_header) == 104, "stage.go has the same layout");
 
 /* What ps shows for an init. */
 #define INIT_NAME "cooper-init"
 
 struct stage {
 	struct stage_header h;
+	struct stage_limit *limits;
 	uint32_t *groups;
 	struct sock_filter *filter;
-	char *dir, *path;
+	char *root, *dir, *path;
 	char **args, **env;
 };
 
 static int error_fd = -1;
 
-/* die reports and ends the process; the runner sees the message on the pipe. */
-static void __attribute__((noreturn)) die(enum stage_step step, int errnum, const char *name)
+void __attribute__((noreturn)) stage_die(enum stage_step step, int errnum, const char *name)
 {
 	struct stage_error e = { .step = step, .errnum = errnum };
 	struct iovec iov[2] = {
@@ -83,17 +84,17 @@ static char *load(int fd, size_t *size)
 {
 	struct stat st;
 	if (fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(struct stage_header))
-		die(STEP_INSTRUCTIONS, errno, "");
+		stage_die(STEP_INSTRUCTIONS, errno, "");
 	char *buf = malloc(st.st_size + 1);
 	if (!buf)
-		die(STEP_INSTRUCTIONS, ENOMEM, "");
+		stage_die(STEP_INSTRUCTIONS, ENOMEM, "");
 	size_t n = 0;
 	while (n < (size_t)st.st_size) {
 		ssize_t r = pread(fd, buf + n, st.st_size - n, n);
 		if (r < 0 && errno == EINTR)
 			continue;
 		if (r <= 0)
-			die(STEP_INSTRUCTIONS, r < 0 ? errno : EIO, "");
+			stage_die(STEP_INSTRUCTIONS, r < 0 ? errno : EIO, "");
 		n += r;
 	}
 	buf[n] = 0;
@@ -106,7 +107,7 @@ static char *load(int fd, size_t *size)
 static void *take(char **p, char *end, size_t n)
 {
 	if (n > (size_t)(end - *p))
-		die(STEP_INSTRUCTIONS, EBADMSG, "");
+		stage_die(STEP_INSTRUCTIONS, EBADMSG, "");
 	void *r = *p;
 	*p += n;
 	return r;
@@ -121,7 +122,7 @@ static char **take_strings(char **p, char *end, uint32_t n)
 {
 	char **v = calloc((size_t)n + 1, sizeof(char *));
 	if (!v)
-		die(STEP_INSTRUCTIONS, ENOMEM, "");
+		stage_die(STEP_INSTRUCTIONS, ENOMEM, "");
 	for (uint32_t i = 0; i < n; i++)
 		v[i] = take_string(p, end);
 	return v;
@@ -133,15 +134,17 @@ static void read_instructions(struct stage *s, int fd)
 	char *p = load(fd, &size), *end = p + size;
 	memcpy(&s->h, take(&p, end, sizeof(s->h)), sizeof(s->h));
 	if (s->h.magic != STAGE_MAGIC)
-		die(STEP_INSTRUCTIONS, EBADMSG, "");
+		stage_die(STEP_INSTRUCTIONS, EBADMSG, "");
+	s->limits = take(&p, end, s->h.nlimits * sizeof(struct stage_limit));
 	s->groups = take(&p, end, s->h.ngroups * sizeof(uint32_t));
 	s->filter = take(&p, end, s->h.nfilter * sizeof(struct sock_filter));
+	s->root = take_string(&p, end);
 	s->dir = take_string(&p, end);
 	s->path = take_string(&p, end);
 	s->args = take_strings(&p, end, s->h.nargs);
 	s->env = take_strings(&p, end, s->h.nenv);
 	if (!s->args[0])
-		die(STEP_INSTRUCTIONS, EBADMSG, "");
+		stage_die(STEP_INSTRUCTIONS, EBADMSG, "");
 }
 
 /*
@@ -154,12 +157,12 @@ static void set_stdio(struct stage *s)
 	for (int i = 0; i < 3; i++) {
 		int from = s->h.stdio[i];
 		if (from >= 0 && dup2(from, i) < 0)
-			die(STEP_STDIO, errno, "");
+			stage_die(STEP_STDIO, errno, "");
 	}
 	for (int i = 0; i < 3; i++) {
 		struct stat st;
 		if (fstat(i, &st) < 0)
-			die(STEP_STDIO, errno, "");
+			stage_die(STEP_STDIO, errno, "");
 		int pty = S_ISCHR(st.st_mode) && major(st.st_rdev) >= 136 && major(st.st_rdev) <= 143;
 		int ours = S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || (pty && s->h.stdio[i] < 0);
 		if (ours && st.st_uid != s->h.uid)
@@ -180,7 +183,7 @@ static void make_dir(char *dir)
 		*p = c;
 		/* Whatever else is wrong, chdir says it better. */
 		if (r < 0 && err != EEXIST && err != EACCES && err != EPERM && err != EROFS)
-			die(STEP_MKDIR, err, dir);
+			stage_die(STEP_MKDIR, err, dir);
 		if (!c)
 			return;
 	}
@@ -198,7 +201,7 @@ static int enter_dir(struct stage *s, int last)
 	}
 	if (errno == EACCES && !last)
 		return 0;
-	die(STEP_CHDIR, errno, s->dir);
+	stage_die(STEP_CHDIR, errno, s->dir);
 }
 
 /* check_dir makes sure that the working directory is inside the container. */
@@ -209,7 +212,7 @@ static void check_dir(struct stage *s)
 	if (n < 0 && errno == ERANGE)
 		return; /* deep, hence inside: "(unreachable)" is a prefix */
 	if (n < 0 || buf[0] != '/')
-		die(STEP_CWD_OUTSIDE, n < 0 ? errno : 0, s->dir);
+		stage_die(STEP_CWD_OUTSIDE, n < 0 ? errno : 0, s->dir);
 }
 
 static void install_filter(struct stage *s)
@@ -218,7 +221,7 @@ static void install_filter(struct stage *s)
 		return;
 	struct sock_fprog prog = { .len = s->h.nfilter, .filter = s->filter };
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, s->h.filter_flags, &prog) < 0)
-		die(STEP_SECCOMP, errno, "");
+		stage_die(STEP_SECCOMP, errno, "");
 }
 
 static void drop_bounding(uint64_t keep)
@@ -229,7 +232,9 @@ static void drop_bounding(uint64_t keep)
 		if (prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0) {
 			if (errno == EINVAL)
 				return; /* beyond the last one that this kernel knows */
-			die(STEP_BOUNDING, errno, "");
+			if (errno == EPERM && prctl(PR_CAPBSET_READ, c, 0, 0, 0) == 0)
+				continue; /* not there, and not ours to drop: no CAP_SETPCAP */
+			stage_die(STEP_BOUNDING, errno, "");
 		}
 	}
 }
@@ -248,15 +253,15 @@ static int groups_denied(void)
 static void switch_user(struct stage *s)
 {
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
-		die(STEP_UID, errno, "");
+		stage_die(STEP_UID, errno, "");
 	/* A user namespace made without privileges denies it: nothing to be done. */
 	if ((s->h.flags & STAGE_SET_GROUPS) && syscall(SYS_setgroups, (size_t)s->h.ngroups, s->groups) < 0 &&
 	    !(errno == EPERM && groups_denied()))
-		die(STEP_GROUPS, errno, "");
+		stage_die(STEP_GROUPS, errno, "");
 	if (syscall(SYS_setresgid, s->h.gid, s->h.gid, s->h.gid) < 0)
-		die(STEP_GID, errno, "");
+		stage_die(STEP_GID, errno, "");
 	if (syscall(SYS_setresuid, s->h.uid, s->h.uid, s->h.uid) < 0)
-		die(STEP_UID, errno, "");
+		stage_die(STEP_UID, errno, "");
 }
 
 static void set_caps(struct stage *s)
@@ -265,19 +270,19 @@ static void set_caps(struct stage *s)
 	struct __user_cap_data_struct data[2];
 
 	if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
-		die(STEP_CAPS, errno, "");
+		stage_die(STEP_CAPS, errno, "");
 	for (int i = 0; i < 2; i++) {
 		data[i].effective = s->h.effective >> (32 * i);
 		data[i].permitted = s->h.permitted >> (32 * i);
 		data[i].inheritable = s->h.inheritable >> (32 * i);
 	}
 	if (syscall(SYS_capset, &head, data) < 0)
-		die(STEP_CAPS, errno, "");
+		stage_die(STEP_CAPS, errno, "");
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
-		die(STEP_AMBIENT, errno, "");
+		stage_die(STEP_AMBIENT, errno, "");
 	for (int c = 0; c < 64; c++) {
 		if ((s->h.ambient & (1ULL << c)) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, c, 0, 0) < 0)
-			die(STEP_AMBIENT, errno, "");
+			stage_die(STEP_AMBIENT, errno, "");
 	}
 }
 
@@ -302,14 +307,14 @@ static char *find_program(struct stage *s)
 	if (strchr(name, '/')) {
 		int err = executable(name);
 		if (err == EACCES || err == EISDIR || err == EPERM)
-			die(STEP_NOT_EXECUTABLE, err, name);
+			stage_die(STEP_NOT_EXECUTABLE, err, name);
 		if (err)
-			die(STEP_LOOKUP, err, name);
+			stage_die(STEP_LOOKUP, err, name);
 		return name;
 	}
 	char *file = malloc(strlen(s->path) + strlen(name) + 3);
 	if (!file)
-		die(STEP_LOOKUP, ENOMEM, name);
+		stage_die(STEP_LOOKUP, ENOMEM, name);
 	for (char *p = s->path; *name && *p;) {
 		size_t n = strcspn(p, ":");
 		/* An empty or relative element would be the working directory: skipped, for safety. */
@@ -322,7 +327,7 @@ static char *find_program(struct stage *s)
 		}
 		p += n + (p[n] == ':');
 	}
-	die(STEP_NOT_IN_PATH, ENOENT, name);
+	stage_die(STEP_NOT_IN_PATH, ENOENT, name);
 }
 
 /* close_others leaves 0, 1, 2 and the error pipe. */
@@ -367,13 +372,13 @@ static void __attribute__((noreturn)) be_init(struct stage *s, char *file, char 
 	strncpy(name, INIT_NAME, strlen(name)); /* and zero bytes after it */
 	pid_t program = fork();
 	if (program < 0)
-		die(STEP_INIT, errno, "");
+		stage_die(STEP_INIT, errno, "");
 	if (program == 0) {
 		setpgid(0, 0);
 		(void)!tcsetpgrp(0, getpid()); /* SIGTTOU is blocked; no terminal, no matter */
 		sigprocmask(SIG_SETMASK, &before, NULL);
 		execve(file, s->args, s->env);
-		die(STEP_EXEC, errno, file);
+		stage_die(STEP_EXEC, errno, file);
 	}
 	syscall(SYS_close_range, 0, ~0U, 0);
 	for (;;) {
@@ -383,6 +388,19 @@ static void __attribute__((noreturn)) be_init(struct stage *s, char *file, char 
 		else if (sig > 0)
 			kill(program, sig);
 	}
+}
+
+/* leave_host does in libcontainer's place what a process by chroot needs. */
+static void leave_host(struct stage *s)
+{
+	stage_keep();
+	for (uint32_t i = 0; i < s->h.nlimits; i++) {
+		struct rlimit r = { .rlim_cur = s->limits[i].soft, .rlim_max = s->limits[i].hard };
+		if (setrlimit(s->limits[i].resource, &r) < 0)
+			stage_die(STEP_LIMIT, errno, "");
+	}
+	umask(s->h.umask);
+	stage_enter_root(s->root, s->h.flags);
 }
 
 static void __attribute__((noreturn)) run_stage(int fd, char *name)
@@ -396,6 +414,8 @@ static void __attribute__((noreturn)) run_stage(int fd, char *name)
 	read_instructions(&s, fd);
 	set_stdio(&s);
 	close_others(&s);
+	if (s.root[0])
+		leave_host(&s);
 	int entered = enter_dir(&s, 0);
 	if (!(s.h.flags & STAGE_NO_NEW_PRIVS))
 		install_filter(&s);
@@ -407,17 +427,17 @@ static void __attribute__((noreturn)) run_stage(int fd, char *name)
 	set_caps(&s);
 	/* Changing the user would have cleared it. */
 	if ((s.h.flags & STAGE_DIE_WITH_PARENT) && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
-		die(STEP_PARENT, errno, "");
+		stage_die(STEP_PARENT, errno, "");
 	char *file = find_program(&s);
 	if (s.h.flags & STAGE_NO_NEW_PRIVS) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-			die(STEP_NO_NEW_PRIVS, errno, "");
+			stage_die(STEP_NO_NEW_PRIVS, errno, "");
 		install_filter(&s);
 	}
 	if (s.h.flags & STAGE_INIT)
 		be_init(&s, file, name);
 	execve(file, s.args, s.env);
-	die(STEP_EXEC, errno, file);
+	stage_die(STEP_EXEC, errno, file);
 }
 
 /* can_mount_proc: in a new process id namespace, which begins with a child. */

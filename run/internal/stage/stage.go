@@ -47,8 +47,12 @@ type header struct {
 	FilterFlags, NGroups, NFilter, NArgs, NEnv           uint32
 	Stdio                                                [3]int32
 	CloseFrom                                            int32
+	Umask, NLimits                                       uint32
 	_                                                    uint32
 }
+
+// limit is struct stage_limit.
+type limit struct{ Resource, Soft, Hard uint64 }
 
 const sizeofFilter = 8 // struct sock_filter
 
@@ -65,6 +69,19 @@ func Encode(s *wire.Stage, stdio [3]int32, closeFrom int32) ([]byte, error) {
 		Inheritable: s.Caps.Inheritable, Ambient: s.Caps.Ambient,
 		FilterFlags: s.FilterFlags, NGroups: uint32(len(s.Groups)), NFilter: uint32(len(s.Filter) / sizeofFilter),
 		NArgs: uint32(len(s.Args)), NEnv: uint32(len(s.Env)), Stdio: stdio, CloseFrom: closeFrom,
+	}
+	root, limits := "", []limit(nil)
+	if c := s.Chroot; c != nil {
+		root, h.Umask, h.NLimits = c.Root, c.Umask, uint32(len(c.Limits))
+		for _, l := range c.Limits {
+			limits = append(limits, limit{uint64(l.Resource), l.Soft, l.Hard})
+		}
+		if c.Mounts {
+			h.Flags |= C.STAGE_MOUNTS
+		}
+		if c.Network {
+			h.Flags |= C.STAGE_NETWORK
+		}
 	}
 	if s.NoNewPrivs {
 		h.Flags |= C.STAGE_NO_NEW_PRIVS
@@ -85,6 +102,11 @@ func Encode(s *wire.Stage, stdio [3]int32, closeFrom int32) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, l := range limits {
+		if b, err = binary.Append(b, binary.NativeEndian, l); err != nil {
+			return nil, err
+		}
+	}
 	for _, g := range s.Groups {
 		b = binary.NativeEndian.AppendUint32(b, g)
 	}
@@ -93,7 +115,7 @@ func Encode(s *wire.Stage, stdio [3]int32, closeFrom int32) ([]byte, error) {
 	if dir == "" {
 		dir = "/"
 	}
-	for _, list := range [][]string{{dir, searchPath(s.Env)}, s.Args, s.Env} {
+	for _, list := range [][]string{{root, dir, searchPath(s.Env)}, s.Args, s.Env} {
 		for _, str := range list {
 			if strings.IndexByte(str, 0) >= 0 {
 				return nil, fmt.Errorf("%q contains a zero byte", str)
@@ -193,6 +215,11 @@ func describe(step uint32, errno unix.Errno) string {
 		C.STEP_NO_NEW_PRIVS: "set no_new_privs",
 		C.STEP_PARENT:       "set signal for the monitor's end",
 		C.STEP_INIT:         "start program below init",
+		C.STEP_LIMIT:        "set a limit",
+		C.STEP_KEEPER:       "start the step's keeper",
+		C.STEP_NETWORK:      "make a network namespace",
+		C.STEP_MOUNTS:       "make a mount namespace",
+		C.STEP_ROOT:         "change the root directory",
 	}[step]
 	if errno == unix.EINVAL && (step == C.STEP_UID || step == C.STEP_GID) {
 		return what + ": the id does not exist in this user namespace (see subuid(5))"

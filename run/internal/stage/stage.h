@@ -21,9 +21,15 @@ enum stage_flag {
 	STAGE_DIE_WITH_PARENT = 1 << 2, /* the thread that started libcontainer */
 	STAGE_INIT = 1 << 3,            /* stay, as an init above the program */
 	STAGE_KEEP_DIR = 1 << 4,        /* don't make the working directory */
+	STAGE_MOUNTS = 1 << 5,          /* a mount namespace of its own, with root as its root */
+	STAGE_NETWORK = 1 << 6,         /* a network namespace of its own, without a way out */
 };
 
-/* The instructions begin with this; groups, filter and strings follow. */
+struct stage_limit {
+	uint64_t resource, soft, hard;
+};
+
+/* The instructions begin with this; limits, groups, filter and strings follow. */
 struct stage_header {
 	uint32_t magic;
 	uint32_t flags;
@@ -35,9 +41,16 @@ struct stage_header {
 	uint32_t nargs, nenv;
 	int32_t stdio[3]; /* descriptors that become 0, 1, 2, or -1 */
 	int32_t close_from; /* every descriptor from here on is closed */
+	uint32_t umask;
+	uint32_t nlimits; /* struct stage_limit each */
 	uint32_t unused;
-	/* then: dir\0 path\0 args\0... env\0... */
+	/* then: root\0 dir\0 path\0 args\0... env\0... */
 };
+
+/*
+ * With a root that is not empty there is no container: see chroot.c. Limits and
+ * umask are set only then, otherwise libcontainer has.
+ */
 
 /* This variable makes a process try what a container needs; tier.go has the bits. */
 #define PROBE_ENV "_COOPER_PROBE"
@@ -72,6 +85,11 @@ enum stage_step {
 	STEP_EXEC,
 	STEP_PARENT,
 	STEP_INIT,
+	STEP_LIMIT,
+	STEP_KEEPER,
+	STEP_NETWORK,
+	STEP_MOUNTS,
+	STEP_ROOT,
 };
 
 struct stage_error {
@@ -79,5 +97,12 @@ struct stage_error {
 	int32_t errnum;
 	/* then, up to the end: the name that it is about */
 };
+
+/* stage_die reports and ends the process; the runner sees the message on the pipe. */
+void __attribute__((noreturn)) stage_die(enum stage_step step, int errnum, const char *name);
+
+/* chroot.c */
+void stage_keep(void);
+void stage_enter_root(const char *root, uint32_t flags);
 
 #endif

@@ -135,6 +135,28 @@ type Stage struct {
 	Caps        Caps
 	Filter      []byte // struct sock_filter each, native byte order; empty = none
 	FilterFlags uint32
+	// Chroot is set for a process that is in no container.
+	Chroot *Chroot `json:",omitempty"`
+}
+
+// Chroot is what the last stage does in a container's place.
+type Chroot struct {
+	// Mounts: it gets a mount namespace in which Root, which is a mount, is
+	// the root. Otherwise nothing can be mounted, and Root is a directory that
+	// only chroot(2) is called for.
+	Mounts bool
+	// Root is filled in by the runner.
+	Root string
+	// Network gives it a network namespace without a way out.
+	Network bool
+	Umask   uint32
+	Limits  []Limit
+}
+
+// Limit is one resource limit, by the kernel's number.
+type Limit struct {
+	Resource   int
+	Soft, Hard uint64
 }
 
 // Caps are sets of capability numbers as bits.
