@@ -95,6 +95,9 @@ type Options struct {
 	// and Ulimits to CgroupParent count. ExtraHosts, Hostname and where Mounts
 	// come from and go to belong to the identity of a step, the others don't.
 	Container run.Config
+	// Chroot runs the processes of RUN steps and tests by chroot(2) instead of in
+	// containers, see run.Task. It is no part of a step's identity.
+	Chroot bool
 	// Overlays are directories of the host that RUN steps see and may
 	// change; changes are thrown away. They belong to a step's identity.
 	Overlays []Overlay

@@ -75,7 +75,8 @@ func (bd *build) execute(ctx context.Context, v *vertex, t run.Task) error {
 	if err != nil {
 		return err
 	}
-	t.Stdout, t.Stderr = out.file, out.file
+	t.Stdout, t.Stderr, t.Chroot = out.file, out.file, bd.o.Chroot
+	bd.sayTier()
 	status, err := bd.b.Runtime.Run(ctx, t)
 	if cerr := out.close(); err == nil {
 		err = cerr
@@ -88,7 +89,7 @@ func (bd *build) execute(ctx context.Context, v *vertex, t run.Task) error {
 		tail.add([]byte(start.Error() + "\n"))
 		return &commandError{run.Status{ExitCode: start.Code}, tail.lines()}
 	case start != nil:
-		return fmt.Errorf("process %q did not complete successfully: %w", strings.Join(t.Config.Args, " "), err)
+		return fmt.Errorf("process %q did not complete successfully: %w", strings.Join(t.Config.Args, " "), bd.explain(err))
 	case err != nil:
 		return err
 	case !status.Success():

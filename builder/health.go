@@ -28,6 +28,9 @@ func (bd *build) testHealth(ctx context.Context, v *vertex, sn *layers.Snapshot,
 	if health == nil {
 		return errors.New("the image has no health check: give it a HEALTHCHECK, or test it by a command")
 	}
+	if bd.o.Chroot {
+		return errors.New("a health check needs a container, and --isolation chroot makes none: test by a command")
+	}
 	config := run.FromImage(img)
 	if len(config.Args) == 0 {
 		return errors.New("the image has no command to start: give it a CMD or ENTRYPOINT")

@@ -38,6 +38,8 @@ type session struct {
 	warned map[string]bool
 	// nodes numbers what the plans hold, see graph.
 	nodes map[any]int
+	// tierSaid: see sayTier.
+	tierSaid sync.Once
 
 	// commits are the layers being digested in the background; the session
 	// ends when they are done, its cache records included.

@@ -44,7 +44,7 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.layers, "layers", true, "Use the cache, and give each step a layer; without, all steps have one")
 	fs.StringArrayVar(&f.noCacheFilter, "no-cache-filter", nil, "Run every step of `STAGE`, whatever the cache holds (repeatable)")
 	fs.DurationVar(&f.cacheTTL, "cache-ttl", -1, "Run steps again whose results are older than `DURATION` (24h), with 0 all (default no limit)")
-	fs.StringVar(&f.isolation, "isolation", "", "Isolate steps: `TYPE` default, oci, rootless or chroot, which are all containers here")
+	fs.StringVar(&f.isolation, "isolation", "", "Run steps in containers (`TYPE` default, oci or rootless) or by chroot, which needs fewer rights and isolates less")
 	fs.StringVar(&f.logFile, "logfile", "", "Write the progress to `FILE`")
 	fs.BoolVar(&f.logSplit, "logsplit", false, "Write that of each --platform to a file of its own: FILE_linux_arm64")
 	fs.BoolVar(&f.omitHistory, "omit-history", false, "Leave the history out of the image's config")
@@ -53,7 +53,7 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 		fs.Bool(name, false, "Without effect")
 		fs.Lookup(name).Hidden = true
 	}
-	for _, name := range []string{"isolation", "rm", "layers"} {
+	for _, name := range []string{"rm", "layers"} {
 		fs.Lookup(name).Hidden = true
 	}
 }
@@ -61,7 +61,9 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 // apply puts the flags into o.
 func (f *buildahFlags) apply(o *builder.Options, lookupEnv func(string) (string, bool)) error {
 	switch f.isolation {
-	case "", "default", "oci", "rootless", "chroot":
+	case "", "default", "oci", "rootless":
+	case "chroot":
+		o.Chroot = true
 	default:
 		return fmt.Errorf("invalid isolation %q: want default, oci, rootless or chroot", f.isolation)
 	}

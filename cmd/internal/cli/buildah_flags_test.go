@@ -42,7 +42,7 @@ func TestBuildahOptions(t *testing.T) {
 		{"no old cache", []string{"--cache-ttl=0"}, builder.Options{NoCache: true}, ""},
 		{"layers", []string{"--layers=false"}, builder.Options{NoCache: true, Squash: builder.SquashNew}, ""},
 		{"without effect", []string{"--layers", "--rm", "--force-rm", "--compress", "--isolation=oci", "--skip-unused-stages", "--disable-content-trust"}, builder.Options{}, ""},
-		{"chroot", []string{"--isolation", "chroot"}, builder.Options{}, ""},
+		{"chroot", []string{"--isolation", "chroot"}, builder.Options{Chroot: true}, ""},
 		{"jail", []string{"--isolation", "jail"}, builder.Options{}, "invalid isolation \"jail\""},
 		{"containers kept", []string{"--rm=false"}, builder.Options{}, "--rm=false is not supported"},
 		{"edits", []string{"--from=other", "--env=A=1", "--env", "HOST_SET", "--env=NOT_SET", "--unsetenv=B,C", "--unsetlabel", "d", "--inherit-labels=false"},
