@@ -99,8 +99,12 @@ func (g *ground) prepare(n *Network, leases []*lease) (b bridge, warnings []stri
 		err = errors.Join(err, g.removeBridge(b))
 	}
 	if !made {
-		warnings = nil // the first container has had them
+		return b, nil, err // the first container has had the warnings
 	}
+	_ = within(g.ns, func() error {
+		warnings = append(warnings, warnOfLegacy(n)...)
+		return nil
+	})
 	return b, warnings, err
 }
 

@@ -421,6 +421,40 @@ func TestForeignFirewall(t *testing.T) {
 	}
 }
 
+// TestLegacyFirewall: of the older iptables nft knows nothing.
+func TestLegacyFirewall(t *testing.T) {
+	if _, err := exec.LookPath("iptables-legacy"); err != nil {
+		t.Skip(err)
+	}
+	iptables := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("iptables-legacy", args...).CombinedOutput(); err != nil {
+			t.Skipf("iptables-legacy %q: %v: %s", args, err, out) // not in every kernel
+		}
+	}
+	dir := runDirectory(t)
+	warnings := func(name string) []string {
+		s := setup(t, request(dir, name, testNetwork(1)))
+		w := s.Result().Warnings
+		must(t, s.Close())
+		must(t, Sweep(dir))
+		return w
+	}
+	if w := warnings("without"); len(w) > 0 {
+		t.Errorf("warnings: %q", w)
+	}
+	iptables("-A", "FORWARD", "-i", "lo", "-p", "tcp", "--dport", "1", "-j", "ACCEPT")
+	defer iptables("-F", "FORWARD")
+	if w := warnings("accepting"); len(w) > 0 {
+		t.Errorf("warnings: %q", w)
+	}
+	iptables("-P", "FORWARD", "DROP")
+	defer iptables("-P", "FORWARD", "ACCEPT")
+	if w := warnings("dropping"); len(w) != 1 || !strings.Contains(w[0], "iptables-legacy -I FORWARD -i cooper-t1 -j ACCEPT") {
+		t.Errorf("warnings: %q", w)
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	dir := runDirectory(t)
 	n := testNetwork(1)
