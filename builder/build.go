@@ -36,6 +36,7 @@ func (b *Builder) Build(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	defer s.close()
+	defer s.lastCalls.watch(ctx)()
 	if err := s.plan(ctx); err != nil {
 		return nil, err
 	}

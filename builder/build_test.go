@@ -110,7 +110,7 @@ func (bn *bench) base(store *layers.Store) {
 	}
 	dir("tmp", 0o1777)
 	file("bin/busybox", 0o755, string(busybox))
-	for _, name := range strings.Fields("sh cat ls echo mkdir rm sleep touch id true false ln chmod stat env pwd hostname mv wc kill") {
+	for _, name := range strings.Fields("sh cat ls echo mkdir rm sleep touch id true false ln chmod stat env pwd hostname mv wc kill truncate mkfifo") {
 		w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + name, Linkname: "busybox"})
 	}
 	file("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\n")
@@ -498,6 +498,29 @@ func TestCancelKillsTheStep(t *testing.T) {
 	staging, _ := filepath.Glob(filepath.Join(bn.b.Store.Root(), "overlay", "staging", "*"))
 	if len(staging) > 0 {
 		t.Errorf("left behind: %v", staging)
+	}
+}
+
+// What a step has written may take minutes to become a layer: nobody who gives
+// up waits for that.
+func TestCancelLeavesALargeLayer(t *testing.T) {
+	bn := newBench(t)
+	cause := errors.New("stop it")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	events := bn.b.Events
+	bn.b.Events = func(e Event) {
+		events(e)
+		if e.Kind == Done && strings.Contains(e.Name, "RUN") {
+			cancel(cause)
+		}
+	}
+	start := time.Now()
+	_, err := bn.b.Build(ctx, Options{Dockerfile: []byte("FROM base\nRUN truncate -s 100G /large\n")})
+	if !errors.Is(err, cause) {
+		t.Errorf("error = %v, want the cause", err)
+	}
+	if d := time.Since(start); d > patience+20*time.Second {
+		t.Errorf("cancelling took %v", d)
 	}
 }
 

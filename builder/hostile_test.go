@@ -39,6 +39,9 @@ func TestHostileMounts(t *testing.T) {
 			"RUN --mount=type=cache,id=parts,source=../../etc,target=/m test -d /m/mine", ""},
 		{"part of a cache that is a file of the host", "RUN --mount=type=cache,id=parts,source=host,target=/m cat /m", "no such file"},
 		{"target through a link", "RUN mkdir /in && ln -s /in /l && ln -s ../../../../.. /o\nRUN --mount=source=file,target=/l/f cat /in/f && ls /in/f\nRUN --mount=source=file,target=/o/f cat /f", ""},
+		{"endless accounts", "RUN truncate -s 17M /etc/passwd /etc/group\nUSER nobody\nRUN true", "file too large"},
+		{"endless accounts for COPY", "RUN truncate -s 17M /etc/group\nCOPY --chown=0:staff file /", "file too large"},
+		{"accounts that never come", "RUN rm /etc/passwd && mkfifo /etc/passwd\nCOPY --chown=nobody file /", "not a regular file"},
 		{"secret through a link", "RUN ln -s / /l\nRUN --mount=type=secret,id=s,target=/l/in/s cat /in/s", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

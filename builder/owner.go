@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,27 +63,25 @@ func numericID(s string) (uint32, bool) {
 }
 
 func userEntries(v *layers.View, name string) ([]user.User, error) {
-	f, err := v.Open("etc/passwd")
+	text, err := v.ReadFile("etc/passwd")
 	if missing(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up user %s: %w", name, err)
 	}
-	defer f.Close()
-	return user.ParsePasswdFilter(f, func(u user.User) bool { return u.Name == name })
+	return user.ParsePasswdFilter(bytes.NewReader(text), func(u user.User) bool { return u.Name == name })
 }
 
 func groupEntries(v *layers.View, name string) ([]user.Group, error) {
-	f, err := v.Open("etc/group")
+	text, err := v.ReadFile("etc/group")
 	if missing(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up group %s: %w", name, err)
 	}
-	defer f.Close()
-	return user.ParseGroupFilter(f, func(g user.Group) bool { return g.Name == name })
+	return user.ParseGroupFilter(bytes.NewReader(text), func(g user.Group) bool { return g.Name == name })
 }
 
 // missing reports that a path does not exist, whichever element is at fault.

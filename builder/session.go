@@ -30,6 +30,7 @@ type session struct {
 	elsewhere *elsewhere
 	jobs      jobs
 	renewed   renewed
+	lastCalls lastCalls
 	runs      bool // some step runs a process
 	index     bool // the result is an index
 	builds    []*build

@@ -306,7 +306,7 @@ func (s *stage) make(ctx context.Context, v *vertex, w work, step digest.Digest,
 	if key == "" {
 		key = withInputs(step, in)
 	}
-	out.commit = sn.Commit(context.WithoutCancel(ctx))
+	out.commit = sn.Commit(s.lastCalls.context(ctx))
 	if s.rewrites() { // the next step must not see times that are to change
 		if _, err := out.commit.Wait(ctx); err != nil {
 			return out, err

@@ -134,7 +134,7 @@ func (c *changes) write(ctx context.Context) error {
 	for it := range ordered {
 		<-it.ready
 		if err == nil {
-			if err = c.add(it); err != nil {
+			if err = c.add(ctx, it); err != nil {
 				cancel(err)
 			}
 		}
@@ -170,7 +170,7 @@ func (it *item) release() {
 var contentBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // add writes an item into the tar.
-func (c *changes) add(it *item) error {
+func (c *changes) add(ctx context.Context, it *item) error {
 	if it.err != nil {
 		return fmt.Errorf("read /%s: %w", it.path, it.err)
 	}
@@ -197,15 +197,15 @@ func (c *changes) add(it *item) error {
 	if it.kind == itemOpaque {
 		return c.w.header(whiteout(path.Join(it.path, opaqueName)))
 	}
-	return c.addContent(it)
+	return c.addContent(ctx, it)
 }
 
-func (c *changes) addContent(it *item) error {
+func (c *changes) addContent(ctx context.Context, it *item) error {
 	if it.large == nil {
 		_, err := c.w.Write(it.small)
 		return err
 	}
-	n, err := io.Copy(c.w, io.LimitReader(it.large, it.entry.Size))
+	n, err := io.Copy(c.w, io.LimitReader(untilDone{ctx, it.large}, it.entry.Size))
 	if err == nil && n < it.entry.Size {
 		err = c.short(it.entry.Size - n)
 	}
@@ -213,6 +213,19 @@ func (c *changes) addContent(it *item) error {
 		return fmt.Errorf("read /%s: %w", it.path, err)
 	}
 	return nil
+}
+
+// untilDone reads until its context ends: a file may be of any size.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u untilDone) Read(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.r.Read(p)
 }
 
 // short fills a file up that has become shorter, if it may.

@@ -161,15 +161,24 @@ func (v *View) Open(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// ReadFile returns the content of the regular file that name leads to.
+// ReadFile returns the content of the regular file that name leads to. More than
+// 16 MiB are an error: images are foreign, and a file without content may have any
+// size.
 func (v *View) ReadFile(name string) (content []byte, err error) {
 	f, err := v.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(f)
+	content, err = io.ReadAll(io.LimitReader(f, maxReadFile+1))
+	if err == nil && len(content) > maxReadFile {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: unix.EFBIG}
+	}
+	return content, err
 }
+
+// maxReadFile is how much ReadFile reads, in bytes.
+const maxReadFile = 16 << 20
 
 // ReadDir returns the files in the directory that name leads to, sorted by
 // name.
