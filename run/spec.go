@@ -38,7 +38,7 @@ func (c *Config) Spec(v *layers.View, t Tier) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, home, err := lookupUser(v, c.user(), c.GroupAdd)
+	user, home, err := c.lookupUser(v)
 	if err != nil {
 		return nil, err
 	}

@@ -14,11 +14,12 @@ import (
 	"cooper/layers"
 )
 
-// lookupUser resolves a user as docker does: ids and groups, and the home
-// directory. Names are looked up in the root file system's own files; a number
-// need not be there. The primary group is the first of the additional ones too
-// (CVE-2022-36109: a program must not be able to shake it off).
-func lookupUser(v *layers.View, name string, groupAdd []string) (specs.User, string, error) {
+// lookupUser resolves the user as docker does: ids and groups, and the home
+// directory. Names are looked up in the root file system's own files, with the lines
+// that a user namespace adds to them; a number need not be there. The primary group is
+// the first of the additional ones too (CVE-2022-36109: a program must not be able to
+// shake it off).
+func (c *Config) lookupUser(v *layers.View) (specs.User, string, error) {
 	passwd, err := accountFile(v, "etc/passwd")
 	if err != nil {
 		return specs.User{}, "", err
@@ -27,6 +28,13 @@ func lookupUser(v *layers.View, name string, groupAdd []string) (specs.User, str
 	if err != nil {
 		return specs.User{}, "", err
 	}
+	if c.UserNS != nil {
+		passwd, group = addLine(passwd, c.UserNS.Passwd), addLine(group, c.UserNS.Group)
+	}
+	return lookupUser(passwd, group, c.user(), c.GroupAdd)
+}
+
+func lookupUser(passwd, group []byte, name string, groupAdd []string) (specs.User, string, error) {
 	u, err := user.GetExecUser(name, nil, reader(passwd), reader(group))
 	if err != nil {
 		return specs.User{}, "", err
@@ -46,6 +54,14 @@ func lookupUser(v *layers.View, name string, groupAdd []string) (specs.User, str
 		home = "/"
 	}
 	return su, home, nil
+}
+
+// addLine adds a line to a passwd or group file; none for "".
+func addLine(file []byte, line string) []byte {
+	if line != "" && len(file) > 0 && file[len(file)-1] != '\n' {
+		file = append(file, '\n')
+	}
+	return append(file, line...)
 }
 
 // accountFile reads a file that may be missing.

@@ -333,10 +333,7 @@ func (u *UserNS) files(image *layers.View) (map[string]File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(b) > 0 && b[len(b)-1] != '\n' {
-			b = append(b, '\n')
-		}
-		files[name] = File{Data: append(b, line...)}
+		files[name] = File{Data: addLine(b, line)}
 	}
 	return files, nil
 }

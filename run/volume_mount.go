@@ -59,7 +59,7 @@ func (c *Container) prepareMount(ctx context.Context, view *layers.View, m *Cont
 		m.ImageID = img.ID
 	}
 	if m.Chown {
-		user, _, err := lookupUser(view, c.opts().Config.user(), nil)
+		user, _, err := c.opts().Config.lookupUser(view)
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (c *Container) giveEmptyVolume(view *layers.View, dir string) error {
 	if err := unix.Stat(dir, &st); c.opts().Config.UserNS == nil || err != nil || st.Uid != 0 || st.Gid != 0 {
 		return err
 	}
-	user, _, err := lookupUser(view, c.opts().Config.user(), nil)
+	user, _, err := c.opts().Config.lookupUser(view)
 	if err != nil {
 		return err
 	}
