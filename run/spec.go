@@ -97,7 +97,7 @@ func (c *Config) check(t Tier) error {
 	case c.Network != "none":
 		return fmt.Errorf("network %q is not known", c.Network)
 	case !t.Net:
-		return errors.New("network none: this process may not make a network namespace")
+		return errors.New("network none: this process may not make a network namespace (CAP_SYS_ADMIN and CAP_NET_ADMIN, or a user namespace)")
 	}
 	for _, mode := range []string{c.PID, c.IPC} {
 		if !isPrivate(mode) && mode != "host" && !strings.HasPrefix(mode, "ns:") {

@@ -125,18 +125,19 @@ void stage_keep(void)
 	_exit(status);
 }
 
-/* loopback sets the new network namespace's only interface up. */
-static void loopback(void)
+int stage_new_network(void)
 {
-	struct ifreq lo = { .ifr_name = "lo" };
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	if (unshare(CLONE_NEWNET) < 0)
+		return -1;
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return;
-	if (ioctl(fd, SIOCGIFFLAGS, &lo) == 0) {
-		lo.ifr_flags |= IFF_UP;
-		(void)!ioctl(fd, SIOCSIFFLAGS, &lo); /* without it there is even less */
-	}
+		return -1;
+	int up = ioctl(fd, SIOCSIFFLAGS, &lo);
+	int err = errno;
 	close(fd);
+	errno = err;
+	return up;
 }
 
 /* take_root makes root the root of a mount namespace of its own. */
@@ -157,11 +158,8 @@ static void take_root(const char *root)
 
 void stage_enter_root(const char *root, uint32_t flags)
 {
-	if (flags & STAGE_NETWORK) {
-		if (unshare(CLONE_NEWNET) < 0)
-			stage_die(STEP_NETWORK, errno, "");
-		loopback();
-	}
+	if ((flags & STAGE_NETWORK) && stage_new_network() < 0)
+		stage_die(STEP_NETWORK, errno, "");
 	if (flags & STAGE_MOUNTS)
 		take_root(root);
 	else if (chroot(root) < 0)

@@ -460,7 +460,7 @@ static void __attribute__((noreturn)) run_probe(void)
 		found |= PROBE_MOUNTS;
 	if (unshare(CLONE_NEWUTS) == 0 && sethostname("probe", 5) == 0)
 		found |= PROBE_UTS;
-	if (unshare(CLONE_NEWNET) == 0)
+	if (stage_new_network() == 0)
 		found |= PROBE_NET;
 	if ((found & PROBE_MOUNTS) && can_mount_proc())
 		found |= PROBE_PROC;

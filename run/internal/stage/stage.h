@@ -103,6 +103,8 @@ void __attribute__((noreturn)) stage_die(enum stage_step step, int errnum, const
 
 /* chroot.c */
 void stage_keep(void);
+/* A network namespace needs CAP_NET_ADMIN to set its only interface up. */
+int stage_new_network(void);
 void stage_enter_root(const char *root, uint32_t flags);
 
 #endif
