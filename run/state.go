@@ -55,9 +55,16 @@ func (c *Container) State() (State, error) {
 // past until others remove it: who was there for the end does so at once.
 const abandonedAfter = 10 * time.Second
 
-// abandoned reports whether c ended and nobody has removed it, though it was to be.
+// abandoned reports whether c ended and nobody has removed it, though it was to be;
+// or whether the command that alone could have started it may be gone.
 func (c *Container) abandoned(st *State) bool {
-	return c.opts().AutoRemove && st.Status == StatusExited && time.Since(st.Finished) > abandonedAfter
+	return c.neverRan(st) || c.opts().AutoRemove && st.Status == StatusExited && time.Since(st.Finished) > abandonedAfter
+}
+
+// neverRan reports whether c is not to outlive the command that made it, and has not
+// been started by that.
+func (c *Container) neverRan(st *State) bool {
+	return c.opts().Foreground && st.Status == StatusCreated
 }
 
 // readState returns what state.json says.
@@ -218,7 +225,7 @@ func (c *Container) settle() (State, error) {
 	}
 	defer lock.Close()
 	st, err := c.settleLocked()
-	if err != nil || !c.opts().AutoRemove || st.Status != StatusExited {
+	if err != nil || !c.neverRan(&st) && (!c.opts().AutoRemove || st.Status != StatusExited) {
 		return st, err
 	}
 	if err := c.erase(RemoveOptions{Volumes: true}); err != nil {
