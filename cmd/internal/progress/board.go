@@ -11,6 +11,7 @@ import (
 type board struct {
 	vertexes []*vertex // in order of appearance
 	byID     map[int]*vertex
+	ahead    map[int]bool // nodes that were planned and have not begun
 	started  time.Time
 	warnings []warning
 }
@@ -57,6 +58,12 @@ func (b *board) vertex(e builder.Event) *vertex {
 	if b.started.IsZero() {
 		b.started = e.Time
 	}
+	if e.Kind == builder.Planned {
+		if b.ahead == nil {
+			b.ahead = make(map[int]bool)
+		}
+		b.ahead[e.Node] = true
+	}
 	if e.Kind == builder.Warning {
 		b.warnings = append(b.warnings, newWarning(e))
 	}
@@ -71,6 +78,7 @@ func (b *board) vertex(e builder.Event) *vertex {
 		}
 		b.byID[e.Vertex] = v
 		b.vertexes = append(b.vertexes, v)
+		delete(b.ahead, e.Node)
 	}
 	switch e.Kind {
 	case builder.Progress:

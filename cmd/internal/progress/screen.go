@@ -284,10 +284,11 @@ func (s *screen) statusLine(st *status, now time.Time, width int) string {
 	return s.row(left, right, width, "")
 }
 
-// progress is the status line of a running build.
+// progress is the status line of a running build. What was planned counts from
+// the start.
 func (s *screen) progress(now time.Time) string {
 	ended, _, all, _ := s.count()
-	return fmt.Sprintf("[+] %s %.1fs (%d/%d)", s.title, max(0, now.Sub(s.board.started)).Seconds(), ended, all)
+	return fmt.Sprintf("[+] %s %.1fs (%d/%d)", s.title, max(0, now.Sub(s.board.started)).Seconds(), ended, all+len(s.board.ahead))
 }
 
 // summary is the status line of a finished build.
