@@ -39,6 +39,10 @@ type systemInfo struct {
 	SecurityOptions   []string
 	DefaultRuntime    string
 	Rootless          bool
+	// Isolation is the tier that containers here have, Warnings what is missing
+	// in it.
+	Isolation string
+	Warnings  []string
 }
 
 // info is the info command.
@@ -102,6 +106,7 @@ func (e *Env) systemInfo(ctx context.Context) (systemInfo, error) {
 	if err != nil {
 		return in, err
 	}
+	in.Isolation, in.Warnings = tier.String(), tier.Missing()
 	in.CgroupVersion = fmt.Sprint(tier.Cgroup)
 	if tier.Cgroup == 0 {
 		in.CgroupVersion, in.CgroupDriver = "", "none"
@@ -153,12 +158,15 @@ func (e *Env) printInfo(in systemInfo) error {
 	}{
 		{"Containers", in.Containers}, {" Running", in.ContainersRunning}, {" Paused", in.ContainersPaused}, {" Stopped", in.ContainersStopped},
 		{"Images", in.Images}, {"Version", in.ServerVersion}, {"Storage Driver", in.Driver}, {"Logging Driver", in.LoggingDriver},
-		{"Cgroup Driver", in.CgroupDriver}, {"Cgroup Version", in.CgroupVersion}, {"Default Runtime", in.DefaultRuntime},
+		{"Cgroup Driver", in.CgroupDriver}, {"Cgroup Version", in.CgroupVersion}, {"Default Runtime", in.DefaultRuntime}, {"Isolation", in.Isolation},
 		{"Kernel Version", in.KernelVersion}, {"Operating System", in.OperatingSystem}, {"OSType", in.OSType},
 		{"Architecture", in.Architecture}, {"CPUs", in.NCPU}, {"Total Memory", humanSize(in.MemTotal)}, {"Name", in.Name},
 		{"Root Dir", in.DockerRootDir}, {"Run Root", in.RunRoot},
 	} {
 		fmt.Fprintf(w, "%s: %v\n", line.name, line.value)
+	}
+	for _, missing := range in.Warnings {
+		fmt.Fprintf(w, "WARNING: without %s\n", missing)
 	}
 	return w.Flush()
 }
