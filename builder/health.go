@@ -41,10 +41,10 @@ func (bd *build) testHealth(ctx context.Context, v *vertex, sn *layers.Snapshot,
 	if err != nil {
 		return err
 	}
-	rootfs := sn.Rootfs()
+	rootfs, oci := sn.Rootfs(), bd.b.Runtime.OCI()
 	c, err := cs.CreateToStart(ctx, run.ContainerOptions{
 		Config: config, Health: health, Snapshot: &rootfs, Foreground: true, AutoRemove: true,
-		NetworkMode: cmp.Or(bd.o.Network, "bridge"),
+		NetworkMode: cmp.Or(bd.o.Network, "bridge"), Runtime: oci.Name, RuntimeFlags: oci.Flags,
 	})
 	if err != nil {
 		return err

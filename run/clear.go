@@ -23,10 +23,13 @@ const clearTime = 5 * time.Second
 // clear ends what a killed monitor left running and removes what it made. Nobody
 // else may be at it: the lock must be held.
 func (c *Container) clear(st *State) error {
+	if st.Status == StatusRestarting || c.opts().Runtime != "" {
+		st.Cgroups = findCgroups(c.id) // it may have more than was written down
+	}
 	for _, dir := range st.Cgroups {
 		thaw(dir) // what is frozen can't die
 	}
-	errs := []error{killProcess(st.PID, st.StartTime)}
+	errs := []error{killProcess(st.PID, st.StartTime), c.deleteByCommand()}
 	for _, dir := range st.Cgroups {
 		errs = append(errs, removeCgroup(dir))
 	}

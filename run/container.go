@@ -63,8 +63,10 @@ type ContainerOptions struct {
 	Rootfs string
 	// Snapshot is what a Foreground container runs on.
 	Snapshot *layers.Rootfs `json:",omitempty"`
-	// Runtime is the path of another OCI runtime; "" means our own.
-	Runtime string
+	// Runtime is the name or path of another OCI runtime, RuntimeFlags are its
+	// own flags: see OCIRuntime. "" means ours.
+	Runtime      string
+	RuntimeFlags []string `json:",omitempty"`
 	// PIDFile is written by the monitor at every start; "" means none.
 	PIDFile string
 	// Program is the command's executable: a detached container with

@@ -109,6 +109,9 @@ func (c *Container) execRequest(o *ExecOptions) (*life.Exec, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.opts().Runtime != "" {
+		return &life.Exec{Process: spec.Process, Terminal: o.Terminal}, nil
+	}
 	stage, err := newStage(spec)
 	if err != nil {
 		return nil, err

@@ -71,6 +71,7 @@ func live(t testing.TB, cs *Containers, img layers.Image, script string, o Conta
 	t.Helper()
 	o.Image, o.ImageID, o.NetworkMode = "base", img.ID, "host"
 	o.Config.Args = sh(script).Args
+	o.Runtime, o.RuntimeFlags = testedRuntime.Name, testedRuntime.Flags
 	c, err := cs.Create(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -225,6 +226,9 @@ func TestExec(t *testing.T) {
 		{"filter", ExecOptions{Args: []string{"grep", "Seccomp:", "/proc/self/status"}}, "Seccomp:\t2\n", 0},
 		{"privileged", ExecOptions{Args: []string{"grep", "Seccomp:", "/proc/self/status"}, Privileged: true}, "Seccomp:\t0\n", 0},
 	} {
+		if tt.o.Privileged && testedRuntime.Name != "" {
+			continue // others keep the container's filter
+		}
 		got, st, err := execOutput(t, c, tt.o)
 		if got != tt.want || st.ExitCode != tt.code || err != nil {
 			t.Errorf("%s: exec = %q, %d, %v, want %q, %d", tt.name, got, st.ExitCode, err, tt.want, tt.code)

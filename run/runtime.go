@@ -23,6 +23,8 @@ type RuntimeOptions struct {
 	// CgroupParent is where containers' cgroups go: "" means below this
 	// process's own cgroup.
 	CgroupParent string
+	// OCI makes the containers of tasks that don't name another one.
+	OCI OCIRuntime
 	// Log receives debugging detail; nil discards it.
 	Log *slog.Logger
 }
@@ -47,6 +49,9 @@ func NewRuntime(o RuntimeOptions) *Runtime {
 	}
 	return &Runtime{opts: o, log: log}
 }
+
+// OCI is what makes the containers of tasks that don't name another one.
+func (r *Runtime) OCI() OCIRuntime { return r.opts.OCI }
 
 // Start begins to start the runner in the background, for callers that know
 // that a container will follow. Errors are reported by Run.
@@ -143,6 +148,10 @@ type Task struct {
 	// Another says that a task like this one, on another root file system, is
 	// likely to follow. Its container is prepared while this one runs.
 	Another bool
+	// OCI is another runtime that makes the container; it has its files in
+	// commandDir, if that is not empty.
+	OCI        OCIRuntime
+	commandDir string
 }
 
 // File is a small file that exists for a run only, in memory.

@@ -153,7 +153,7 @@ func runtimeFor(t testing.TB) *Runtime {
 	if !tier.Mounts {
 		t.Skip("no containers here:", tier.Missing())
 	}
-	r := NewRuntime(RuntimeOptions{StateDir: tempDir(t)})
+	r := NewRuntime(RuntimeOptions{StateDir: tempDir(t), OCI: testedRuntime})
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)

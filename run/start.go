@@ -203,7 +203,7 @@ func (c *Container) listen() (*os.File, error) {
 func (c *Container) request() (*life.Request, []*os.File, error) {
 	o := c.opts()
 	conf := o.Config
-	t := Task{ID: c.id, Config: &conf}
+	t := Task{ID: c.id, Config: &conf, OCI: c.runtime(), commandDir: c.commandDir()}
 	var err error
 	if t.Rootfs, err = c.mountRootfs(); err != nil {
 		return nil, nil, err
@@ -244,6 +244,9 @@ func (c *Container) request() (*life.Request, []*os.File, error) {
 		return nil, nil, err
 	}
 	run.Stage.Init = o.Init
+	if run.Command != nil {
+		run.Command.Init = o.Init
+	}
 	req.Run = *run
 	if !o.Foreground {
 		files = forgetFiles(&req.Run)

@@ -17,7 +17,7 @@ import (
 func TestKillMonitor(t *testing.T) {
 	cs, img := liveStore(t)
 	n := 100
-	if testing.Short() || os.Getenv(envUserTest) != "" {
+	if testing.Short() || testedRuntime.Name != "" || os.Getenv(envUserTest) != "" {
 		n = 10
 	}
 	for i := range n {
@@ -89,7 +89,7 @@ func killOne(c *Container, monitor bool) bool {
 func TestMany(t *testing.T) {
 	cs, img := liveStore(t)
 	n := 50
-	if testing.Short() || os.Getenv(envUserTest) != "" {
+	if testing.Short() || testedRuntime.Name != "" || os.Getenv(envUserTest) != "" {
 		n = 10
 	}
 	errs := make(chan error, n)

@@ -30,6 +30,9 @@ func (r *Runtime) Run(ctx context.Context, t Task) (Status, error) {
 	if err := context.Cause(ctx); err != nil {
 		return Status{}, err
 	}
+	if t.OCI.Name == "" {
+		t.OCI = r.opts.OCI
+	}
 	req, files, err := newRequest(&t, r.opts.CgroupParent)
 	if err != nil {
 		return Status{}, &StartError{Code: 125, Err: err}
@@ -181,7 +184,7 @@ func newRequest(t *Task, parent string) (*wire.Run, []*os.File, error) {
 		RootlessCgroups: tier.Rootless, NoCgroup: tier.Cgroup == 0, Another: t.Another,
 		NoKeyring: tier.noKeys, NoPivot: tier.noPivot,
 	}
-	if req.Stage, err = newStage(spec); err != nil {
+	if err := chooseRuntime(req, t, spec, tier); err != nil {
 		return nil, nil, err
 	}
 	if req.Files, err = taskFiles(t, conf); err != nil {
@@ -199,10 +202,14 @@ func newRequest(t *Task, parent string) (*wire.Run, []*os.File, error) {
 			return nil, nil, err
 		}
 	}
-	req.Spec = forRunner(spec)
 	if conf != nil {
 		owners := conf.UserNS.owners()
 		req.UIDs, req.GIDs = mappings(owners.UIDs), mappings(owners.GIDs)
+	}
+	if req.Command == nil {
+		req.Spec = forRunner(spec)
+	} else {
+		req.Spec = forCommand(spec, req, tier)
 	}
 	var files []*os.File
 	req.Rootfs, files = newRootfs(t.Rootfs, files)
@@ -215,6 +222,18 @@ func newRequest(t *Task, parent string) (*wire.Run, []*os.File, error) {
 		req.Trees = append(req.Trees, w)
 	}
 	return req, files, nil
+}
+
+// chooseRuntime says what makes the container: another runtime, or the runner with the
+// last stage.
+func chooseRuntime(req *wire.Run, t *Task, spec *specs.Spec, tier Tier) (err error) {
+	if !t.Chroot {
+		if req.Command, err = t.OCI.command(t.commandDir, tier); err != nil || req.Command != nil {
+			return err
+		}
+	}
+	req.Stage, err = newStage(spec)
+	return err
 }
 
 // forRunner leaves out what only the last stage needs.

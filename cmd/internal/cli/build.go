@@ -320,6 +320,10 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 	if err != nil {
 		return err
 	}
+	oci, err := f.buildahFlags.runtime.runtime()
+	if err != nil {
+		return err
+	}
 	store, err := e.Store(ctx) // may start the process anew: nothing is read from standard input before
 	if err != nil {
 		return err
@@ -331,7 +335,7 @@ func (e *Env) build(ctx context.Context, f *buildFlags, contextArg string) error
 		return err
 	}
 	defer stopAgents()
-	runtime := run.NewRuntime(run.RuntimeOptions{})
+	runtime := run.NewRuntime(run.RuntimeOptions{OCI: oci})
 	defer runtime.Close()
 	client, err := f.buildahFlags.client(store)
 	if err != nil {

@@ -26,6 +26,7 @@ type buildahFlags struct {
 	jobs                            int
 	layers, rm                      bool
 	isolation                       string
+	runtime                         runtimeFlags
 	logFile                         string
 	logSplit                        bool
 	omitHistory                     bool
@@ -45,6 +46,7 @@ func (f *buildahFlags) declare(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.noCacheFilter, "no-cache-filter", nil, "Run every step of `STAGE`, whatever the cache holds (repeatable)")
 	fs.DurationVar(&f.cacheTTL, "cache-ttl", -1, "Run steps again whose results are older than `DURATION` (24h), with 0 all (default no limit)")
 	fs.StringVar(&f.isolation, "isolation", "", "Run steps in containers (`TYPE` default, oci or rootless) or by chroot, which needs fewer rights and isolates less")
+	f.runtime.declare(fs)
 	fs.StringVar(&f.logFile, "logfile", "", "Write the progress to `FILE`")
 	fs.BoolVar(&f.logSplit, "logsplit", false, "Write that of each --platform to a file of its own: FILE_linux_arm64")
 	fs.BoolVar(&f.omitHistory, "omit-history", false, "Leave the history out of the image's config")

@@ -31,7 +31,7 @@ type keptFlags struct {
 	stopTimeout        int
 	stopTimeoutSet     bool
 	timeout            uint64
-	runtime            string
+	runtimeFlags       runtimeFlags
 	uts                string
 	ipc, pid, cgroupns string
 	ids                idFlags
@@ -56,8 +56,7 @@ func (f *keptFlags) declare(fs *pflag.FlagSet) {
 	fs.StringVar(&f.uts, "uts", "", "Have the host name of `MODE` host or private")
 	fs.StringVar(&f.cgroupns, "cgroupns", "", "See cgroups of `MODE` host or private")
 	f.ids.declare(fs)
-	fs.StringVar(&f.runtime, "runtime", "", "Another OCI runtime: refused, containers are run by this command itself")
-	fs.Lookup("runtime").Hidden = true
+	f.runtimeFlags.declare(fs)
 }
 
 // apply checks the flags and puts them into o.
@@ -78,11 +77,10 @@ func (f *keptFlags) names(o *run.ContainerOptions) error {
 	if f.replace && f.name == "" {
 		return errors.New("cannot replace container without --name being set")
 	}
-	if f.runtime != "" && f.runtime != "cooper" {
-		return fmt.Errorf("the OCI runtime %s cannot be used: containers are run by this command itself; leave out --runtime", f.runtime)
-	}
 	o.Name, o.AutoRemove = f.name, f.remove
-	return nil
+	oci, err := f.runtimeFlags.runtime()
+	o.Runtime, o.RuntimeFlags = oci.Name, oci.Flags
+	return err
 }
 
 // written are labels, annotations and files.

@@ -31,8 +31,6 @@ var refusedFlags = []refusedFlag{
 	{name: "userns-gid-map", advice: "an ordinary user has the ranges of /etc/subgid"},
 	{name: "userns-uid-map-user", advice: "an ordinary user has the ranges of /etc/subuid"},
 	{name: "userns-gid-map-group", advice: "an ordinary user has the ranges of /etc/subgid"},
-	{name: "runtime", advice: "steps are run by this command itself; leave it out"},
-	{name: "runtime-flag", advice: "steps are run by this command itself; leave it out"},
 	{name: "hooks-dir", advice: "hooks are not run; make them steps, or give --volume"},
 	{name: "compat-volumes", bare: true, harmless: []string{"false"}, advice: "what steps write into a VOLUME stays in the image; remove it in the same step"},
 	{name: "stdin", bare: true, harmless: []string{"false"}, advice: "steps read nothing; give files with --volume or --secret"},

@@ -32,7 +32,8 @@ import (
 //
 // and the conditions [root], [rootless], [git], [binfmt], which is true when user
 // namespaces may have handlers for foreign programs, and [peers], which is true when the
-// other builders that scripts compare with are installed. In the environment,
+// other builders that scripts compare with are installed, and [runtimes], for other
+// OCI runtimes. In the environment,
 // BUSYBOX is the option that makes `FROM busybox` find the test base, BASES the
 // directory of the bases and EXAMPLES that of the example Dockerfiles.
 func TestScript(t *testing.T) {
@@ -101,6 +102,13 @@ func condition(name string) (bool, error) {
 		// Since Linux 6.7 each user namespace may have handlers of its own.
 		err := exec.Command("unshare", "-Urm", "mount", "-t", "binfmt_misc", "none", "/proc/sys/fs/binfmt_misc").Run()
 		return err == nil, nil
+	case "runtimes":
+		for _, command := range []string{"runc", "crun"} {
+			if _, err := exec.LookPath(command); err != nil {
+				return false, nil
+			}
+		}
+		return true, nil
 	case "git":
 		_, err := exec.LookPath("git")
 		return err == nil, nil

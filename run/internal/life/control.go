@@ -91,6 +91,8 @@ type Update struct {
 // Exec asks for a further process in the container.
 type Exec struct {
 	Stage wire.Stage
+	// Process is for another OCI runtime, instead of Stage.
+	Process *specs.Process `json:",omitempty"`
 	// Stdio are indices of the message's files, or wire.NoFile.
 	Stdio [3]int
 	// Terminal gives it a terminal, of Width and Height if they are not 0.

@@ -153,11 +153,11 @@ func (c *container) make() (_ engine, err error) {
 	if c.b, err = c.r.newBundle(c.req, c.files, c.owner); err != nil {
 		return nil, err
 	}
-	l, err := c.r.newLibrary(c.b)
+	e, err := c.newEngine()
 	if err != nil {
 		return nil, errors.Join(err, c.b.remove())
 	}
-	return l, nil
+	return e, nil
 }
 
 // start starts the first process up to the execution of the user's program, and

@@ -38,6 +38,14 @@ type engine interface {
 	destroy() error
 }
 
+// newEngine returns the engine that the container's request asks for, on its bundle.
+func (c *container) newEngine() (engine, error) {
+	if c.req.Command != nil {
+		return newCommand(c)
+	}
+	return c.r.newLibrary(c.b)
+}
+
 // process is a process that an engine has started.
 type process interface {
 	pid() int

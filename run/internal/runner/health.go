@@ -76,6 +76,10 @@ func (m *monitor) check(c *container) life.HealthResult {
 	output := &limited{}
 	req := &life.Exec{Stage: m.req.Run.Stage, Stdio: [3]int{wire.NoFile, wire.NoFile, wire.NoFile}}
 	req.Stage.Args, req.Stage.Init = m.req.Health.Test, false
+	if m.req.Run.Command != nil {
+		p := *m.req.Run.Spec.Process
+		p.Args, req.Process = m.req.Health.Test, &p
+	}
 	r, w, err := pipe(false)
 	if err != nil {
 		result.ExitCode, result.Output, result.End = -1, err.Error(), time.Now()

@@ -62,9 +62,9 @@ func isHierarchy(dir string) bool {
 }
 
 // dropOnce drops what the first container does not need; a Runtime sends those that
-// need more to another runner.
+// need more to another runner. Other OCI runtimes see what they would see anyway.
 func (r *runner) dropOnce(req *wire.Run) {
-	if !req.NoCgroup {
+	if !req.NoCgroup && req.Command == nil {
 		r.dropped.Do(func() { dropHierarchies(wire.Controllers(req.Spec)) })
 	}
 }

@@ -13,6 +13,8 @@ func (m *monitor) remove() {
 	if !left || len(m.req.Remover) == 0 {
 		return
 	}
+	m.r.reaper.calls.RLock()
+	defer m.r.reaper.calls.RUnlock()
 	cmd := exec.Command(m.req.Remover[0], m.req.Remover[1:]...)
 	cmd.Env = m.req.Environment
 	_ = cmd.Run()

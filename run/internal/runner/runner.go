@@ -112,6 +112,7 @@ type runner struct {
 	wg         sync.WaitGroup
 	// status is a monitor's exit status.
 	status int
+	reaper reaper // of what other runtimes leave
 }
 
 // serve is the process. The status is the one to exit with: that of its container

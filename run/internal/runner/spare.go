@@ -111,7 +111,8 @@ func (r *runner) dropSpares() {
 // spareable reports whether a container like req's can be made without req.
 func spareable(req *wire.Run) bool {
 	joins := func(n specs.LinuxNamespace) bool { return n.Path != "" }
-	return req.Stage.Chroot == nil && len(req.Trees) == 0 && !req.Spec.Process.Terminal && !slices.ContainsFunc(req.Spec.Linux.Namespaces, joins)
+	return req.Command == nil && req.Stage.Chroot == nil && len(req.Trees) == 0 &&
+		!req.Spec.Process.Terminal && !slices.ContainsFunc(req.Spec.Linux.Namespaces, joins)
 }
 
 // likeRun is what a container like req's is made from.

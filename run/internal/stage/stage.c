@@ -30,6 +30,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -66,9 +67,19 @@ struct stage {
 };
 
 static int error_fd = -1;
+static int init_alone;
+
+/* die_alone tells the user, as nobody else listens. */
+static void __attribute__((noreturn)) die_alone(int errnum, const char *name)
+{
+	dprintf(2, "%s: %s: %s\n", INIT_NAME, name, strerror(errnum));
+	_exit(errnum == ENOENT || errnum == ENOTDIR ? 127 : 126);
+}
 
 void __attribute__((noreturn)) stage_die(enum stage_step step, int errnum, const char *name)
 {
+	if (init_alone)
+		die_alone(errnum, name);
 	struct stage_error e = { .step = step, .errnum = errnum };
 	struct iovec iov[2] = {
 		{ .iov_base = &e, .iov_len = sizeof(e) },
@@ -472,11 +483,26 @@ static void __attribute__((noreturn)) run_probe(void)
 	_exit(found);
 }
 
-void cooper_stage(char *name)
+/* run_init starts the program of the remaining arguments below this process. */
+static void __attribute__((noreturn)) run_init(char **argv)
 {
+	struct stage s = { .path = getenv("PATH"), .args = argv + 1, .env = environ };
+
+	init_alone = 1;
+	if (!s.path)
+		s.path = "";
+	if (!s.args[0])
+		stage_die(STEP_INSTRUCTIONS, EINVAL, "");
+	be_init(&s, find_program(&s), argv[0]);
+}
+
+void cooper_stage(char **argv)
+{
+	if (argv[0] && strcmp(argv[0], INIT_PATH) == 0)
+		run_init(argv);
 	const char *v = getenv(STAGE_ENV);
 	if (v)
-		run_stage(atoi(v), name);
+		run_stage(atoi(v), argv[0]);
 	if (getenv(PROBE_ENV))
 		run_probe();
 }

@@ -14,11 +14,11 @@ package stage
 #cgo LDFLAGS: -static
 #include "stage.h"
 
-extern void cooper_stage(char *name);
+extern void cooper_stage(char **argv);
 static void __attribute__((constructor)) cooper_stage_constructor(int argc, char **argv)
 {
 	(void)argc;
-	cooper_stage(argv[0]);
+	cooper_stage(argv);
 }
 */
 import "C"
@@ -39,6 +39,11 @@ import (
 // Env is the variable that makes a process the last stage; its value is the
 // number of the instructions' descriptor.
 const Env = C.STAGE_ENV
+
+// InitPath is where the program lies in a container that it is to be the init of, and
+// what it is called by. The arguments are the user's program and its own. Should that
+// not be there, the status is 127 or 126.
+const InitPath = C.INIT_PATH
 
 // header is struct stage_header.
 type header struct {

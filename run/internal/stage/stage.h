@@ -52,6 +52,10 @@ struct stage_header {
  * umask are set only then, otherwise libcontainer has.
  */
 
+/* The first argument that makes a process an init alone, in a container of another
+ * runtime: what else the last stage does, that has done. */
+#define INIT_PATH "/dev/cooper-init"
+
 /* This variable makes a process try what a container needs; tier.go has the bits. */
 #define PROBE_ENV "_COOPER_PROBE"
 

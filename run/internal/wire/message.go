@@ -50,7 +50,10 @@ type Run struct {
 	// NoKeyring: keyrings are forbidden. NoPivot: pivot_root(2) is.
 	NoKeyring bool `json:",omitempty"`
 	NoPivot   bool `json:",omitempty"`
-	Rootfs    Rootfs
+	// Command is another OCI runtime, which gets the whole Spec; nil means
+	// that the runner makes the container itself, with the Stage.
+	Command *Command `json:",omitempty"`
+	Rootfs  Rootfs
 	// Stubs are mount points that the root file system lacks.
 	Stubs []Stub
 	// Files are provided for the run by bind mounts.
@@ -69,6 +72,18 @@ type Run struct {
 	UIDs, GIDs []specs.LinuxIDMapping `json:",omitempty"`
 	// Width and Height of the terminal, if the spec has one.
 	Width, Height uint16
+}
+
+// Command is the command of an OCI runtime.
+type Command struct {
+	// Path is the program, Flags come before all others.
+	Path  string
+	Flags []string
+	// Dir holds its state and the bundle, in the end nothing; "" means that
+	// nobody but the runner needs to find them.
+	Dir string
+	// Init puts a small init above the program.
+	Init bool `json:",omitempty"`
 }
 
 // Rootfs says what to mount.
