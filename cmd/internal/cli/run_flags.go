@@ -76,6 +76,8 @@ func (f *runFlags) declare(fs *pflag.FlagSet) {
 	f.limitFlags.declare(fs)
 	f.declareSecurity(fs)
 	fs.Bool("help", false, "Show this help") // docker's -h is the host name
+	fs.Bool("disable-content-trust", true, "Without effect: docker's content trust is not there")
+	fs.Lookup("disable-content-trust").Hidden = true
 }
 
 // declare declares what run has beside create's flags.
