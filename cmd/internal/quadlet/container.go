@@ -7,7 +7,7 @@ import (
 
 const (
 	noPods      = "cooper has no pods; put the containers on a .network of their own"
-	noMapping   = "containers use the user namespace of whoever runs cooper"
+	noMapping   = "use UserNS= or UIDMap= and GIDMap="
 	noStartup   = "use HealthStartPeriod= to give the program time to start"
 	noSecrets   = "cooper keeps no secrets; mount a file with Volume=, or use EnvironmentFile="
 	ownRetries  = "cooper tries pulls again by itself"
@@ -66,6 +66,10 @@ var containerKeys = []key{
 	{"Mask", option("--security-opt", "mask=")},
 	{"Unmask", option("--security-opt", "unmask=")},
 	{"UserNS", text("--userns")},
+	{"UIDMap", each("--uidmap")},
+	{"GIDMap", each("--gidmap")},
+	{"SubUIDMap", text("--subuidname")},
+	{"SubGIDMap", text("--subgidname")},
 	{"RunInit", boolean("--init")},
 	{"StopSignal", text("--stop-signal")},
 	{"StopTimeout", text("--stop-timeout")},
@@ -94,10 +98,6 @@ var containerKeys = []key{
 	{"HealthStartupSuccess", refused(noStartup)},
 	{"HealthStartupTimeout", refused(noStartup)},
 	{"ContainersConfModule", refused("cooper reads no containers.conf")},
-	{"GIDMap", refused(noMapping)},
-	{"UIDMap", refused(noMapping)},
-	{"SubGIDMap", refused(noMapping)},
-	{"SubUIDMap", refused(noMapping)},
 	{"RemapUsers", refused(noMapping)},
 	{"RemapUid", refused(noMapping)},
 	{"RemapGid", refused(noMapping)},

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -85,29 +86,81 @@ func (g *ground) prepare(n *Network, leases []*lease) (b bridge, warnings []stri
 			return nil, nil, fmt.Errorf("make bridge %s for network %s: %w", n.Bridge, n.Name, err)
 		}
 	}
-	if err = g.provide(n, leases, made); err == nil && made {
-		if warnings, err = g.table.passForeign(n); err == nil {
-			err = g.links.LinkSetAlias(b, mark(n))
-		}
+	if made {
+		err = g.gather(b, n, leases)
+	}
+	if err == nil {
+		warnings, err = g.provide(n, leases, made)
+	}
+	if err == nil && made {
+		err = g.links.LinkSetAlias(b, mark(n))
 	}
 	if err != nil && made {
 		err = errors.Join(err, g.removeBridge(b))
 	}
+	if !made {
+		return b, nil, err // the first container has had the warnings
+	}
+	_ = within(g.ns, func() error {
+		warnings = append(warnings, warnOfLegacy(n)...)
+		return nil
+	})
 	return b, warnings, err
 }
 
-// provide has the nft table have what n needs. new says that its bridge is.
-func (g *ground) provide(n *Network, leases []*lease, new bool) error {
-	there, err := g.table.exists()
+// provide has nft tables have what n needs, ours and others'. new says that its bridge
+// is. Reloading the host's firewall may have removed either.
+func (g *ground) provide(n *Network, leases []*lease, new bool) (warnings []string, err error) {
+	chains, err := g.table.conn.ListChains()
+	if err != nil {
+		return nil, fmt.Errorf("list nft chains: %w", err)
+	}
 	switch {
-	case err != nil:
-		return err
-	case !there:
-		return g.table.make(g.localhost(), leases)
+	case !slices.ContainsFunc(chains, g.table.has):
+		if err := g.table.make(g.localhost(), leases); err != nil {
+			return nil, err
+		}
 	case new:
 		g.table.addNetwork(n)
-		return g.table.flush("add network to nft table")
+		if err := g.table.flush("add network to nft table"); err != nil {
+			return nil, err
+		}
 	}
+	return g.table.passForeign(n, chains)
+}
+
+// gather connects the links of containers that are on the network already: somebody
+// has removed its bridge.
+func (g *ground) gather(b bridge, n *Network, leases []*lease) error {
+	for _, l := range leases {
+		for i := range l.Places {
+			if p := &l.Places[i]; p.Network.ID == n.ID {
+				if err := g.attach(b, p); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// attach connects the link of a place with its network's bridge, unless it is or there
+// is none yet.
+func (g *ground) attach(b bridge, p *place) error {
+	link, err := g.links.LinkByName(p.Link)
+	if errors.As(err, new(netlink.LinkNotFoundError)) || err == nil && link.Attrs().MasterIndex == b.Attrs().Index {
+		return nil
+	}
+	if err == nil {
+		err = g.links.LinkSetMasterByIndex(link, b.Attrs().Index)
+	}
+	if err == nil && g.bridgesCallChains() {
+		err = g.links.LinkSetHairpin(link, true)
+	}
+	if err != nil {
+		return fmt.Errorf("connect to bridge %s: %w", p.Network.Bridge, err)
+	}
+	hurry(g.links, p.Link, p.Network.Bridge)
 	return nil
 }
 

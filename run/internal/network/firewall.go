@@ -16,15 +16,9 @@ import (
 // bridges get rules there, as docker's do. In other chains nothing is changed; the
 // user is told.
 
-// passForeign has other tables' forward chains let the packets of n's bridge pass.
-func (t *table) passForeign(n *Network) (warnings []string, err error) {
-	if err := t.forgetForeign(n.Bridge); err != nil {
-		return nil, err
-	}
-	chains, err := t.conn.ListChains()
-	if err != nil {
-		return nil, fmt.Errorf("list nft chains: %w", err)
-	}
+// passForeign has other tables' forward chains, which are among chains, let the
+// packets of n's bridge pass.
+func (t *table) passForeign(n *Network, chains []*nftables.Chain) (warnings []string, err error) {
 	for _, c := range chains {
 		switch {
 		case !forwards(c) || c.Table.Name == tableName:
@@ -32,14 +26,38 @@ func (t *table) passForeign(n *Network) (warnings []string, err error) {
 			warnings = append(warnings, fmt.Sprintf("firewalld may reject packets of network %s: firewall-cmd --zone=trusted --add-interface=%s lets them pass", n.Name, n.Bridge))
 		case c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop:
 		case isIptables(c):
-			for _, key := range []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME} {
-				t.conn.InsertRule(&nftables.Rule{Table: c.Table, Chain: c, Exprs: passInterface(key, n.Bridge)})
+			if err := t.passChain(c, n.Bridge); err != nil {
+				return nil, err
 			}
 		default:
 			warnings = append(warnings, fmt.Sprintf("chain %s of nft table %s drops forwarded packets: it needs rules that accept interface %s", c.Name, c.Table.Name, n.Bridge))
 		}
 	}
 	return warnings, t.flush("let packets pass the FORWARD chain of iptables")
+}
+
+// bothWays are what our rules in iptables' chain look at.
+var bothWays = []expr.MetaKey{expr.MetaKeyIIFNAME, expr.MetaKeyOIFNAME}
+
+// passChain gathers the rules for a bridge in iptables' chain c, if they are not there.
+func (t *table) passChain(c *nftables.Chain, bridge string) error {
+	rules, err := t.conn.GetRules(c.Table, c)
+	if err != nil {
+		return fmt.Errorf("list rules of iptables: %w", err)
+	}
+	rules = slices.DeleteFunc(rules, func(r *nftables.Rule) bool { return !passes(r, bridge) })
+	if len(rules) == len(bothWays) {
+		return nil
+	}
+	for _, r := range rules {
+		if err := t.conn.DelRule(r); err != nil {
+			return err
+		}
+	}
+	for _, key := range bothWays {
+		t.conn.InsertRule(&nftables.Rule{Table: c.Table, Chain: c, Exprs: passInterface(key, bridge)})
+	}
+	return nil
 }
 
 // forwards reports whether c decides about forwarded packets.

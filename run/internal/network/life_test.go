@@ -172,6 +172,51 @@ func TestLostTableIsMadeAgain(t *testing.T) {
 	wantAnswer(t, outer, "203.0.113.1:8080", "a 203.0.113.2")
 }
 
+// awaitAnswer waits until neighbours that could not be found are looked for again.
+func awaitAnswer(ns *os.File, address string) {
+	for range 8 {
+		if _, err := call(ns, address); err == nil {
+			return
+		}
+	}
+}
+
+// TestRemovedBridgeIsMadeAgain: a network manager has taken it for a leftover.
+func TestRemovedBridgeIsMadeAgain(t *testing.T) {
+	dir := runDirectory(t)
+	outer := world(t)
+	serve(t, outer, "world", "203.0.113.2:80")
+	r := request(dir, "a", testNetwork(1))
+	r.Ports = []Port{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}
+	a, b := setup(t, r), setup(t, request(dir, "b", testNetwork(1)))
+	serve(t, a.in.ns, "a", ":80")
+	for name, mend := range map[string]func(){
+		"the next start": func() { setup(t, request(dir, "c", testNetwork(1))) },
+		"a restart":      func() { must(t, b.Mend()) },
+	} {
+		bridge, err := netlink.LinkByName(testNetwork(1).Bridge)
+		must(t, err)
+		must(t, netlink.LinkDel(bridge))
+		wantNoAnswer(t, a.in.ns, "203.0.113.2:80")
+		mend()
+		t.Log(name)
+		awaitAnswer(a.in.ns, "203.0.113.2:80")
+		wantAnswer(t, a.in.ns, "203.0.113.2:80", "world 203.0.113.1")
+		wantAnswer(t, b.in.ns, "10.77.1.2:80", "a 10.77.1.3")
+		wantAnswer(t, b.in.ns, "10.77.1.1:8080", "a 10.77.1.1")
+		wantAnswer(t, outer, "203.0.113.1:8080", "a 203.0.113.2")
+	}
+	// One link was taken off the bridge.
+	link, err := netlink.LinkByName(a.places()[0].Link)
+	must(t, err)
+	must(t, netlink.LinkSetNoMaster(link))
+	wantNoAnswer(t, a.in.ns, "203.0.113.2:80")
+	must(t, a.Mend())
+	awaitAnswer(a.in.ns, "203.0.113.2:80")
+	wantAnswer(t, a.in.ns, "203.0.113.2:80", "world 203.0.113.1")
+	must(t, setup(t, request(dir, "lonely")).Mend())
+}
+
 func TestConnectAndDisconnect(t *testing.T) {
 	dir := runDirectory(t)
 	outer := world(t)
@@ -347,6 +392,18 @@ func TestForeignFirewall(t *testing.T) {
 	if w := a.Result().Warnings; len(w) > 0 {
 		t.Errorf("warnings: %q", w)
 	}
+	// A firewall that was loaded anew has lost the rules; the next start sees to that, and
+	// once is enough.
+	conn.FlushChain(chains["filter"])
+	must(t, conn.Flush())
+	wantNoAnswer(t, a.in.ns, "203.0.113.2:80")
+	for _, name := range []string{"next", "one more"} {
+		must(t, setup(t, request(dir, name, testNetwork(1))).Close())
+		wantAnswer(t, a.in.ns, "203.0.113.2:80", "world 203.0.113.1")
+		if rules, err := conn.GetRules(chains["filter"].Table, chains["filter"]); err != nil || len(rules) != len(bothWays) {
+			t.Errorf("%d rules in iptables' chain, %v", len(rules), err)
+		}
+	}
 	must(t, a.Close())
 	must(t, Sweep(dir))
 	rules, err := conn.GetRules(chains["filter"].Table, chains["filter"])
@@ -360,6 +417,40 @@ func TestForeignFirewall(t *testing.T) {
 	must(t, conn.Flush())
 	b := setup(t, request(dir, "b", testNetwork(1)))
 	if w := b.Result().Warnings; len(w) != 1 || !strings.Contains(w[0], "mine") {
+		t.Errorf("warnings: %q", w)
+	}
+}
+
+// TestLegacyFirewall: of the older iptables nft knows nothing.
+func TestLegacyFirewall(t *testing.T) {
+	if _, err := exec.LookPath("iptables-legacy"); err != nil {
+		t.Skip(err)
+	}
+	iptables := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("iptables-legacy", args...).CombinedOutput(); err != nil {
+			t.Skipf("iptables-legacy %q: %v: %s", args, err, out) // not in every kernel
+		}
+	}
+	dir := runDirectory(t)
+	warnings := func(name string) []string {
+		s := setup(t, request(dir, name, testNetwork(1)))
+		w := s.Result().Warnings
+		must(t, s.Close())
+		must(t, Sweep(dir))
+		return w
+	}
+	if w := warnings("without"); len(w) > 0 {
+		t.Errorf("warnings: %q", w)
+	}
+	iptables("-A", "FORWARD", "-i", "lo", "-p", "tcp", "--dport", "1", "-j", "ACCEPT")
+	defer iptables("-F", "FORWARD")
+	if w := warnings("accepting"); len(w) > 0 {
+		t.Errorf("warnings: %q", w)
+	}
+	iptables("-P", "FORWARD", "DROP")
+	defer iptables("-P", "FORWARD", "ACCEPT")
+	if w := warnings("dropping"); len(w) != 1 || !strings.Contains(w[0], "iptables-legacy -I FORWARD -i cooper-t1 -j ACCEPT") {
 		t.Errorf("warnings: %q", w)
 	}
 }

@@ -88,6 +88,11 @@ func (t *table) exists() (bool, error) {
 	return slices.ContainsFunc(tables, func(o *nftables.Table) bool { return o.Name == tableName }), nil
 }
 
+// has reports whether a chain is in the table.
+func (t *table) has(c *nftables.Chain) bool {
+	return c.Table.Name == tableName && c.Table.Family == nftables.TableFamilyINet
+}
+
 // make makes the table with what the leases need. localhost says whether the machine's
 // 127.0.0.1 can be led to containers.
 func (t *table) make(localhost bool, leases []*lease) error {

@@ -290,6 +290,37 @@ func (s *Sandbox) redirect(ctx context.Context) error {
 	return s.publish(ctx)
 }
 
+// Mend makes again what others have removed since Setup: bridges, and rules of the
+// firewall.
+func (s *Sandbox) Mend() error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	places := s.places()
+	if len(places) == 0 {
+		return nil
+	}
+	g, lock, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	defer lock.Close()
+	others, err := s.dir.reclaim(g, s.lease.ID)
+	if err != nil {
+		return err
+	}
+	for i := range places {
+		b, _, err := g.prepare(&places[i].Network, append(others, s.leased()))
+		if err == nil {
+			err = g.attach(b, &places[i])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // leased returns the container's lease, which is not changed any more.
 func (s *Sandbox) leased() *lease {
 	s.mu.Lock()

@@ -161,6 +161,9 @@ func (m *monitor) live(files []*os.File) wire.Event {
 		m.mu.Lock()
 		m.ended = make(chan struct{})
 		m.mu.Unlock()
+		if m.sandbox != nil {
+			_ = m.sandbox.Mend() // it ran before, and what it ran with may do
+		}
 	}
 }
 
