@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -171,20 +172,26 @@ func TestLogsFollow(t *testing.T) {
 			monitor := attend(t, c)
 			var want, got bytes.Buffer
 			following := make(chan error, 1)
-			turn := make(chan struct{}, 1)
+			begun := make(chan struct{})
+			begin := sync.OnceFunc(func() { close(begun) })
 			go func() {
 				following <- c.Logs(t.Context(), LogOptions{Tail: -1, Follow: true, Pause: func() error {
-					select {
-					case turn <- struct{}{}:
-					default:
-					}
+					begin()
 					return nil
 				}}, func(l LogLine) error { got.Write(l.Text); return nil })
 			}()
+			<-begun
+			dir, err := os.Open(c.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer dir.Close()
 			for i := range lines {
-				if i%1000 == 0 {
-					<-turn // keep up as a follower does: between two rotations of all files
-					rotateLog(t, c, files)
+				if i%1000 == 0 { // as the monitor does: one more file for those who follow
+					for life.Followed(dir, filepath.Base(logFile(c, files))) {
+						time.Sleep(time.Millisecond)
+					}
+					rotateLog(t, c, files+1)
 				}
 				fmt.Fprintf(&want, "line %d\n", i)
 				writeLog(t, c, 0, k8s(fmt.Sprintf("line %d", i)))
