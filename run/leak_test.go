@@ -85,6 +85,17 @@ func count(t testing.TB, pid int) map[string]int {
 	return n
 }
 
+// openFiles names what a process has open.
+func openFiles(pid int) (names []string) {
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, l := range links {
+		if name, err := os.Readlink(l); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // TestParallel runs many containers at once and looks for what they leave in this
 // process and in the runner.
 func TestParallel(t *testing.T) {
@@ -131,7 +142,7 @@ func TestParallel(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if !settled() {
-		t.Errorf("runner %v then %v, here %v then %v", before, after, ours, oursAfter)
+		t.Errorf("runner %v then %v, here %v then %v; the runner has open %v", before, after, ours, oursAfter, openFiles(runner))
 	}
 	if after["task"] > before["task"]+3*workers {
 		t.Errorf("threads of the runner: %d then %d", before["task"], after["task"])

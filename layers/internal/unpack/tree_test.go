@@ -12,6 +12,11 @@ import (
 	"time"
 )
 
+// options are those of whoever runs the tests: an ordinary user gives no files away.
+func options() Options {
+	return Options{Opaque: "user.overlay.opaque", IgnoreChown: os.Geteuid() != 0}
+}
+
 func openFiles(t *testing.T) int {
 	t.Helper()
 	files, err := os.ReadDir("/proc/self/fd")
@@ -31,7 +36,7 @@ func TestManyDirectories(t *testing.T) {
 	}
 	defer root.Close()
 	before := openFiles(t)
-	tree := New(root, Options{Opaque: "user.overlay.opaque"})
+	tree := New(root, options())
 	add := func(h tar.Header, content string) {
 		t.Helper()
 		h.Uid, h.Gid, h.Size = os.Geteuid(), os.Getegid(), int64(len(content))
@@ -78,7 +83,7 @@ func TestReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	tree := New(root, Options{Opaque: "user.overlay.opaque"})
+	tree := New(root, options())
 	defer tree.Close()
 	for _, h := range []tar.Header{
 		{Typeflag: tar.TypeReg, Name: "real/keep"},

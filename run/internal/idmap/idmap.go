@@ -32,7 +32,7 @@ func Make(uids, gids []specs.LinuxIDMapping, net bool) (n *Namespaces, err error
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	p, err := os.StartProcess("/proc/self/exe", []string{"cooper-userns"}, &os.ProcAttr{Env: []string{}, Sys: &syscall.SysProcAttr{
-		Cloneflags: flags, UidMappings: sysMap(uids), GidMappings: sysMap(gids), GidMappingsEnableSetgroups: true,
+		Cloneflags: flags, UidMappings: sysMap(uids), GidMappings: sysMap(gids), GidMappingsEnableSetgroups: groupsAllowed(),
 		Ptrace: true, Pdeathsig: unix.SIGKILL,
 	}})
 	if err != nil {
@@ -52,6 +52,13 @@ func Make(uids, gids []specs.LinuxIDMapping, net bool) (n *Namespaces, err error
 		return nil, err
 	}
 	return n, nil
+}
+
+// groupsAllowed reports whether setgroups(2) may be allowed in a user namespace made
+// here: it is denied for good below one that was made without privileges.
+func groupsAllowed() bool {
+	b, err := os.ReadFile("/proc/self/setgroups")
+	return err != nil || strings.TrimSpace(string(b)) != "deny"
 }
 
 // Close lets go of the namespaces.
