@@ -80,7 +80,11 @@ func (bd *build) untilHealthy(ctx context.Context, v *vertex, c *run.Container) 
 	case <-started:
 		err = c.AwaitHealth(ctx)
 		end()
-		if endErr := <-ended; endErr != nil && !errors.Is(endErr, context.Canceled) {
+		endErr := <-ended
+		if errors.Is(err, run.ErrNoContainer) { // it was gone before anybody could look
+			err = fmt.Errorf("the container ended with exit code %d before it became healthy", status.ExitCode)
+		}
+		if endErr != nil && !errors.Is(endErr, context.Canceled) {
 			err = errors.Join(err, endErr)
 		}
 	case err = <-ended:
